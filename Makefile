@@ -1,0 +1,43 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export DO_NOT_TRACK := 1
+
+.PHONY: demo test ui light lint types clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/ready          ## materialise the whole demo study through Dagster and print its table
+	@python -m orchestration.study
+
+test: $(VENV)/ready          ## every test
+	@python -m pytest -q
+
+ui: $(VENV)/ready            ## the Dagster UI on 127.0.0.1:3000
+	@python -m orchestration.ui
+
+lint: $(VENV)/ready
+	@ruff check . && ruff format --check .
+
+types: $(VENV)/ready
+	@mypy
+
+light: .venv-light/ready     ## the tests of stcln alone, without Dagster and DVC
+	@.venv-light/bin/python -m pytest -q -m "not orchestration"
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): a few minutes, once."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestration,dev]'
+	@touch $@
+
+.venv-light/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-light
+	@.venv-light/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:                       ## forget results and caches, keep the environments
+	@rm -rf data models reports .stcln .dagster .dvc/cache .dvc/tmp dvc.lock

@@ -1,0 +1,284 @@
+"""The command line: a table of verbs, each a plain function. What a verb does stands in the module it calls."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, cast
+
+import click
+import typer
+from rich.console import Console
+
+from stcln import runs, stages
+from stcln.errors import BadInput
+from stcln.events import JsonLines, Reporter, Terminal, Value
+from stcln.workspace import Workspace
+
+Summary = dict[str, Value]
+
+
+class Log(StrEnum):
+    """How progress is told."""
+
+    text = "text"
+    json = "json"
+
+
+At = Annotated[Path, typer.Option("--workspace", "-w", help="The study's directory.", show_default="here")]
+Logged = Annotated[
+    Log, typer.Option("--log", help="Progress as text (a bar on a terminal) or as JSON lines on stderr.")
+]
+Season = Annotated[str, typer.Option(help="A season of the study, such as 2018.")]
+Length = Annotated[str, typer.Option(help="A length of the study, such as full.")]
+ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
+HERE = Path()
+
+app = typer.Typer(
+    name="stcln",
+    help="Crop mapping from satellite image time series with few labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def new(
+    workspace: Annotated[Path, typer.Argument(help="Directory to make; its parent must exist.")],
+    study: Annotated[str, typer.Option(help="A ready study (demo, flanders, mtlcc, pastis) or a path.")] = "demo",
+    source: Annotated[str | None, typer.Option(help="Where the data are, in place of the study's own source.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Render dvc.yaml and code.yaml again.")] = False,
+) -> None:
+    """Make a workspace: params.yaml, dvc.yaml, git and DVC set up.
+
+    Example: `python -m stcln new maize-2026 --study flanders --source s3://bucket/cubes`
+    """
+    from stcln.new import make, refresh
+
+    if update:
+        refresh(workspace)
+    else:
+        make(workspace, study, source)
+    typer.echo(f"{workspace}: ready; run `dvc repro` there, or Dagster with STCLN_WORKSPACE={workspace}")
+
+
+@app.command()
+def fetch(workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Bring the archive into data/raw: downloaded, linked or simulated, and verified.
+
+    Example: `python -m stcln fetch`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.data.fetch import fetch
+
+        return fetch(place, reporter)
+
+    return _run(step, workspace, log, "fetch")
+
+
+@app.command()
+def prepare(season: Season, workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Turn a season of the archive into a season store and its validation report.
+
+    Example: `python -m stcln prepare --season 2018`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.data.prepare import prepare
+
+        return prepare(place, season, reporter)
+
+    return _run(step, workspace, log, "prepare", season=season)
+
+
+@app.command()
+def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Pre-train the encoder on unlabelled series by masking.
+
+    Example: `python -m stcln pretrain --log json`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.training.pretrain import pretrain
+
+        return pretrain(place, reporter)
+
+    return _run(step, workspace, log, "pretrain")
+
+
+@app.command()
+def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Train the models of a cell: one season, length and arm, several seeds.
+
+    Example: `python -m stcln finetune --season 2018 --length full --arm pretrained`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.training.finetune import finetune
+
+        return finetune(place, season, length, arm, reporter)
+
+    stage = stages.finetune_stage(Workspace(workspace).study, arm)
+    return _run(step, workspace, log, stage, season=season, length=length, arm=arm)
+
+
+@app.command()
+def evaluate(season: Season, length: Length, arm: ArmName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Test a cell's models on their own season and on every other.
+
+    Example: `python -m stcln evaluate --season 2018 --length full --arm pretrained`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.evaluate import evaluate
+
+        return evaluate(place, season, length, arm, reporter)
+
+    stage = stages.evaluate_stage(Workspace(workspace).study, arm)
+    return _run(step, workspace, log, stage, season=season, length=length, arm=arm)
+
+
+@app.command()
+def report(workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Write the cross-year report of all cells: HTML, Markdown, JSON and the figure.
+
+    Example: `python -m stcln report`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.report import report
+
+        return report(place, reporter)
+
+    return _run(step, workspace, log, "report")
+
+
+@app.command()
+def export(workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Export the best cell's model to ONNX and compare it with torch.
+
+    Example: `python -m stcln export`
+    """
+
+    def step(place: Workspace, reporter: Reporter) -> Summary:
+        from stcln.export import export
+
+        return export(place, reporter)
+
+    return _run(step, workspace, log, "export")
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(help="A cube (NetCDF or Zarr) or a season store.")],
+    output: Annotated[Path, typer.Argument(help="The GeoTIFF to write.")],
+    model: Annotated[Path, typer.Option(help="A model's directory or its ONNX file.")] = Path(
+        "models/champion/model.onnx"
+    ),
+    log: Logged = Log.text,
+) -> Summary:
+    """Map crops: a GeoTIFF of class and confidence, with a legend for QGIS beside it.
+
+    Example: `python -m stcln predict data/seasons/2019.zarr map.tif --model models/champion/model.onnx`
+    """
+    from stcln.predict import predict
+
+    with ExitStack() as stack:
+        return _tell(predict(source, model, output, _reporter(stack, log)), log)
+
+
+@app.command()
+def lineage(
+    path: Annotated[Path, typer.Argument(help="A report, model, map or season store, or a file in one.")],
+    workspace: At = HERE,
+    log: Logged = Log.text,
+) -> None:
+    """Walk from a result up to the archive and name what no longer matches; exit status 1 if anything does not.
+
+    Example: `python -m stcln lineage reports/study`
+    """
+    from stcln.lineage import as_json, render, trace
+
+    found = trace(path, Workspace(workspace.resolve()))
+    if log is Log.json:
+        typer.echo(json.dumps(as_json(found)))
+    else:
+        Console().print(render(found))
+    raise typer.Exit(0 if found.matches else 1)
+
+
+@app.command()
+def simulate(
+    target: Annotated[Path, typer.Argument(help="Directory to write the archive into; must not exist.")],
+    layout: Annotated[str, typer.Option(help="mtlcc, pastis or cube.")] = "mtlcc",
+    season: Annotated[list[str], typer.Option(help="A season; repeat it for more.")] = ["2018", "2019"],  # noqa: B006
+    tiles: Annotated[int, typer.Option(help="Tiles a season.")] = 36,
+    size: Annotated[int, typer.Option(help="Side of a tile in pixels of 10 m.")] = 24,
+    seed: int = 3407,
+    log: Logged = Log.text,
+) -> None:
+    """Write a simulated archive in a real data set's layout. Its data are simulated, whatever they look like.
+
+    Example: `python -m stcln simulate /tmp/archive --layout pastis --season 2019`
+    """
+    from stcln.data.simulate import archive
+
+    with ExitStack() as stack:
+        archive(target, layout, season, tiles, size, seed, _reporter(stack, log))
+
+
+def _run(step: Callable[[Workspace, Reporter], Summary], root: Path, log: Log, stage: str, **keys: str) -> Summary:
+    """Run a step in a workspace: check first, record the run after."""
+    workspace = Workspace(root.resolve())
+    stages.check(workspace, stage, **keys)
+    with ExitStack() as stack, runs.record(workspace, stages.name_of(stage, **keys)):
+        summary = step(workspace, _reporter(stack, log))
+    return _tell(summary, log)
+
+
+def _reporter(stack: ExitStack, log: Log) -> Reporter:
+    """Who listens: the caller of `run_verb`, or the terminal."""
+    given = click.get_current_context().obj
+    if given is not None:
+        return cast(Reporter, given)
+    return JsonLines() if log is Log.json else stack.enter_context(Terminal())
+
+
+def _tell(summary: Summary, log: Log) -> Summary:
+    if click.get_current_context().obj is None:
+        text = json.dumps(summary) if log is Log.json else "  ".join(f"{key} {value}" for key, value in summary.items())
+        typer.echo(text)
+    return summary
+
+
+def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
+    """Run a verb in this process, its progress told to `reporter`.
+
+    Args:
+        argv: The words after `python -m stcln`: `["prepare", "--season", "2018"]`.
+        reporter: Listens in place of the terminal.
+
+    Returns:
+        The verb's summary: numbers and short texts by name.
+
+    Raises:
+        BadInput: Input that cannot be used.
+    """
+    return cast(Summary, app(list(argv), standalone_mode=False, obj=reporter) or {})
+
+
+def main() -> None:
+    """Run the command line; bad input ends in its sentence and exit status 2, an interrupt in 130."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"stcln: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

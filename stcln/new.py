@@ -1,0 +1,105 @@
+"""Make a workspace: a directory with a study's params.yaml, its dvc.yaml, under git and DVC."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from stcln.errors import BadInput
+from stcln.stages import code_yaml, dvc_yaml
+from stcln.study import load_study
+from stcln.workspace import PACKAGE, Workspace
+
+GITIGNORE = """\
+# DVC's, not git's.
+/data/
+/models/
+/reports/
+.stcln/
+.dagster/
+"""
+SOURCE = re.compile(r"^(  source:\s*)(\S+)", re.MULTILINE)
+
+
+def studies() -> dict[str, Path]:
+    """The ready studies by name: of the wheel, or of the checkout."""
+    folder = next((f for f in (PACKAGE / "studies", PACKAGE.parent / "studies") if f.is_dir()), PACKAGE / "studies")
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def make(root: Path, study: str, source: str | None) -> None:
+    """Make a workspace at `root`.
+
+    Args:
+        root: Directory to make; it may exist and be empty.
+        study: Name of a ready study, or path of one.
+        source: In place of the study's `dataset.source`; a path is kept relative to the workspace.
+
+    Raises:
+        BadInput: No such study, the study is faulty, or the directory holds something.
+    """
+    path = studies().get(study, Path(study))
+    if not path.is_file():
+        raise BadInput(
+            path, f"no study {study!r} among {list(studies())}", "name one of these or the path of a study file"
+        )
+    if root.exists() and any(root.iterdir()):
+        raise BadInput(
+            root, "the directory is not empty", "name a new one, or pass --update to render its dvc.yaml again"
+        )
+    text = (
+        path.read_text()
+        if source is None
+        else SOURCE.sub(lambda m: m[1] + _seen_from(root, source), path.read_text(), count=1)
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(text)
+    try:
+        load_study(root / "params.yaml")
+    except BadInput:
+        shutil.rmtree(root)
+        raise
+    (root / ".gitignore").write_text(GITIGNORE)
+    refresh(root)
+    _git_and_dvc(root)
+
+
+def refresh(root: Path) -> None:
+    """Render dvc.yaml and code.yaml of a workspace for the installed stcln.
+
+    Raises:
+        BadInput: There is no study.
+    """
+    study = Workspace(root).study
+    checkout = (root / "stcln").resolve() == PACKAGE
+    (root / "dvc.yaml").write_text(dvc_yaml(study, checkout=checkout))
+    if not checkout:
+        (root / "code.yaml").write_text(code_yaml())
+
+
+def _seen_from(root: Path, source: str) -> str:
+    """A local path as the workspace sees it, so that both can move together; a URL as it is."""
+    if "://" in source or source.startswith("zenodo:") or source == "simulated":
+        return source
+    if not Path(source).exists():
+        raise BadInput(source, "no such file or directory", "pass --source with a directory, a URL or zenodo:<record>")
+    return os.path.relpath(source, root)
+
+
+def _git_and_dvc(root: Path) -> None:
+    """`git init` and `dvc init` where there are such programs; the study runs without them, by the verbs alone."""
+    if not shutil.which("git"):
+        return
+    _call(root, "git", "init", "--quiet")
+    if shutil.which("dvc"):
+        _call(root, "dvc", "init", "--quiet")
+        _call(root, "dvc", "config", "core.analytics", "false")
+        _call(root, "dvc", "config", "core.autostage", "false")
+    _call(root, "git", "add", "--all")
+
+
+def _call(root: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BadInput(root, f"`{' '.join(command)}` failed: {done.stderr.strip()}", "mend that and run `new` again")

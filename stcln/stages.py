@@ -1,0 +1,175 @@
+"""The stages of the pipeline: one table from which dvc.yaml is rendered and every step's lineage is written."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from stcln import lineage
+from stcln.errors import BadInput
+from stcln.study import Study
+from stcln.workspace import BASE, CODE, Workspace, code_digest
+
+SEASON = ("season",)
+CELL = ("season", "length", "arm")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One verb over a grid of keys.
+
+    Attributes:
+        verb: The verb of `python -m stcln`.
+        over: Names of the keys the stage is repeated over.
+        arms: The list in `cells` whose arms it serves, where `arm` is a key.
+        params: Fields of params.yaml it depends on; `{arm}` and `{length}` stand for the keys.
+        reads: Workspace paths it reads; `{pretrain.seasons}` stands for each of them.
+        writes: The one directory it writes.
+    """
+
+    verb: str
+    over: tuple[str, ...]
+    params: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: str
+    arms: str = ""
+
+
+MODEL = "models/finetuned/{season}/{length}/{arm}"
+FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
+EVALUATE = ("splits", "cells.season", "method", "compute")
+SCORES = "reports/cells/{season}/{length}/{arm}"
+
+STAGES: dict[str, Stage] = {
+    "fetch": Stage(
+        "fetch", (), ("seed", "cells.season", "dataset.source", "dataset.layout", "simulation"), (), "data/raw"
+    ),
+    "prepare": Stage(
+        "prepare", SEASON, ("dataset", "splits", "method.lists"), ("data/raw",), "data/seasons/{season}.zarr"
+    ),
+    "pretrain": Stage(
+        "pretrain", (), ("seed", "splits", "lengths.{pretrain.length}", "model", "pretrain", "method", "compute"),
+        ("data/seasons/{pretrain.seasons}.zarr",), "models/pretrained",
+    ),
+    "scratch": Stage("finetune", CELL, FINETUNE, ("data/seasons/{season}.zarr",), MODEL, arms="scratch"),
+    "finetune": Stage(
+        "finetune", CELL, FINETUNE, ("data/seasons/{season}.zarr", "models/pretrained"), MODEL, arms="pretrained"
+    ),
+    "evaluate-scratch": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="scratch"),
+    "evaluate": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="pretrained"),
+    "report": Stage(
+        "report", (), ("name", "title", "seed", "dataset", "cells", "lengths", "arms", "method", "pretrain", "finetune"),
+        ("reports/cells", "models/pretrained", "models/finetuned", "data/seasons"), "reports/study",
+    ),
+    "export": Stage("export", (), ("cells",), ("reports/cells", "models/finetuned"), "models/champion"),
+}  # fmt: skip
+
+HEADER = """\
+# One stage is one verb of `python -m stcln` and one Dagster asset. The grids come from `cells` in params.yaml.
+# Rendered from stcln/stages.py by `python -m stcln new`; a test holds them equal.
+"""
+
+
+def dvc_yaml(study: Study, *, checkout: bool) -> str:
+    """The text of dvc.yaml for a study.
+
+    Args:
+        study: Only the number of its pre-training seasons matters; all else DVC takes from params.yaml.
+        checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace elsewhere,
+            where it is the installed package's digest in code.yaml.
+    """
+    stages = {name: _entry(stage, study, checkout) for name, stage in STAGES.items()}
+    return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
+def code_yaml() -> str:
+    """The text of code.yaml: the digest of the code of every verb, as installed."""
+    note = "# Digests of the installed stcln, by verb. `python -m stcln new . --update` takes over another version.\n"
+    return note + yaml.safe_dump({verb: code_digest(verb) for verb in CODE})
+
+
+def name_of(stage: str, **keys: str) -> str:
+    """DVC's name of a stage: `finetune@2017-d12-pretrained`."""
+    over = STAGES[stage].over
+    return f"{stage}@{'-'.join(keys[key] for key in over)}" if over else stage
+
+
+def finetune_stage(study: Study, arm: str) -> str:
+    """The stage that trains an arm."""
+    return "scratch" if arm in study.cells.scratch else "finetune"
+
+
+def evaluate_stage(study: Study, arm: str) -> str:
+    """The stage that scores an arm."""
+    return "evaluate-scratch" if arm in study.cells.scratch else "evaluate"
+
+
+def check(workspace: Workspace, stage: str, **keys: str) -> None:
+    """Refuse to run a stage that the study, dvc.yaml or code.yaml does not describe as it is.
+
+    Raises:
+        BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs or another command than this version of
+            stcln would; code.yaml pins another version of the code.
+    """
+    study, entry = workspace.study, STAGES[stage]
+    for key in entry.over:
+        known = getattr(study.cells, entry.arms if key == "arm" else key)
+        if keys[key] not in known:
+            where = f"{workspace.root / 'params.yaml'}, field cells.{key}"
+            raise BadInput(
+                where, f"no {key} {keys[key]!r} among {list(known)}", "name one of these, or add it to the study"
+            )
+    remedy = "run `python -m stcln new . --update` to take over this version"
+    pinned = workspace.root / "code.yaml"
+    if pinned.exists() and yaml.safe_load(pinned.read_text()).get(entry.verb) != code_digest(entry.verb):
+        raise BadInput(
+            f"{pinned}, field {entry.verb}", "the installed stcln is not the one this workspace was made with", remedy
+        )
+    pipeline = workspace.root / "dvc.yaml"
+    if pipeline.exists():
+        asked = _entry(entry, study, checkout=not pinned.exists())
+        found = yaml.safe_load(pipeline.read_text()).get("stages", {}).get(stage, {})
+        missing = [read for read in asked["deps"] if read not in found.get("deps", [])]
+        if missing or found.get("cmd") != asked["cmd"]:
+            problem = f"does not name {missing[0]}" if missing else f"has the command {found.get('cmd')!r}"
+            raise BadInput(f"{pipeline}, stage {stage}", problem, remedy)
+
+
+def write_lineage(directory: Path, workspace: Workspace, stage: str, **keys: str) -> None:
+    """Write `lineage.json` of a stage's output: the inputs and parameters that the table above gives it."""
+    entry, study = STAGES[stage], workspace.study
+    fields = _fill(entry.params, keys, study.pretrain.seasons, study.pretrain.length)
+    values = study.model_dump(mode="json")
+    params = {field: reduce(operator.getitem, field.split("."), values) for field in fields}
+    reads = _fill(entry.reads, keys, study.pretrain.seasons, study.pretrain.length)
+    inputs = {path: workspace.root / path for path in reads}
+    lineage.write(directory, name_of(stage, **keys), inputs, params, entry.verb, study.seed)
+
+
+def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:
+    keys = {key: f"${{item.{key}}}" for key in stage.over}
+    seasons = [f"${{pretrain.seasons[{n}]}}" for n in range(len(study.pretrain.seasons))]
+    command = " ".join([f"python -m stcln {stage.verb}", *(f"--{key} {item}" for key, item in keys.items())])
+    params: list[Any] = [*_fill(stage.params, keys, seasons, "${pretrain.length}")]
+    reads = _fill(stage.reads, keys, seasons, "")
+    if checkout:
+        reads += [f"stcln/{part}" for part in (*BASE, *CODE[stage.verb])]
+    else:
+        params.append({"code.yaml": [stage.verb]})
+    grid = {key: f"${{cells.{stage.arms if key == 'arm' else key}}}" for key in stage.over}
+    entry: dict[str, Any] = {"matrix": grid} if grid else {}
+    return entry | {"cmd": command, "deps": reads, "params": params, "outs": [stage.writes.format(**keys)]}
+
+
+def _fill(texts: Sequence[str], keys: Mapping[str, str], seasons: Sequence[str], length: str) -> list[str]:
+    """Put the keys into paths and fields; one that names the pre-training seasons is repeated for each of them."""
+    filled = []
+    for text in texts:
+        for season in seasons if "{pretrain.seasons}" in text else [""]:
+            filled.append(text.format(**keys, pretrain=SimpleNamespace(seasons=season, length=length)))
+    return filled

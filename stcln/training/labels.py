@@ -1,0 +1,72 @@
+"""Which pixels are labelled: classes out of the loss, the share of an arm, and folds inside that budget."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcln.data.series import Series
+from stcln.data.tile import VOID
+from stcln.errors import BadInput
+
+
+def scored(windows: Sequence[Series], ignore: Sequence[int]) -> list[Series]:
+    """The windows with the labels of ignored classes set to 255."""
+    return [replace(w, labels=np.where(np.isin(w.labels, ignore), VOID, w.labels).astype(np.uint8)) for w in windows]
+
+
+def count(windows: Sequence[Series], classes: int) -> NDArray[np.int64]:
+    """Labelled pixels [K] by class."""
+    return sum((np.bincount(w.labels.ravel(), minlength=VOID + 1) for w in windows), np.zeros(VOID + 1, int))[:classes]
+
+
+def share(windows: Sequence[Series], part: float, seed: int) -> list[Series]:
+    """Keep a share of the labelled pixels, stratified by class and by tile.
+
+    Of a class with n labelled pixels exactly round(part x n) are kept, at least one, spread over the tiles in proportion to
+    within one pixel. For one seed a smaller share lies inside a larger one.
+
+    Args:
+        windows: Windows with labels; 255 = no label.
+        part: The share, in (0, 1].
+        seed: Of the choice.
+    """
+    kept = [np.full(w.labels.shape, VOID, np.uint8) for w in windows]
+    flat = np.concatenate([w.labels.ravel() for w in windows])
+    tiles = np.unique([w.tile for w in windows], return_inverse=True)[1]
+    tile = np.repeat(tiles, [w.labels.size for w in windows])
+    chosen = np.full(flat.shape, VOID, np.uint8)
+    for label in np.unique(flat[flat != VOID]):
+        pixels = np.flatnonzero(flat == label)
+        first = _spread(tile[pixels], np.random.default_rng((seed, int(label))))[: max(1, round(part * len(pixels)))]
+        chosen[pixels[first]] = label
+    ends = np.cumsum([w.labels.size for w in windows])[:-1]
+    kept = [part.reshape(w.labels.shape) for part, w in zip(np.split(chosen, ends), windows, strict=True)]
+    return [replace(w, labels=labels) for w, labels in zip(windows, kept, strict=True)]
+
+
+def _spread(groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """An order of which every beginning holds each group in proportion: at (rank + u) / n, u uniform for each group."""
+    place = np.empty(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        place[members] = (rng.permutation(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def fold(windows: Sequence[Series], folds: int, which: int, seed: int) -> tuple[list[Series], list[Series]]:
+    """Hold one k-th of the tiles back: (training windows, held-back windows). Tiles are whole: neighbours are alike.
+
+    Raises:
+        BadInput: There are fewer tiles than folds.
+    """
+    tiles = sorted({w.tile for w in windows if (w.labels != VOID).any()})
+    if folds > len(tiles):
+        raise BadInput(
+            "params.yaml, field finetune.folds", f"{folds} folds of {len(tiles)} labelled tiles",
+            "lower it, or set 0 to select on the validation tiles",
+        )  # fmt: skip
+    order = np.random.default_rng((seed, folds)).permutation(len(tiles))
+    held = {tiles[i] for i in order[which % folds :: folds]}
+    return [w for w in windows if w.tile not in held], [w for w in windows if w.tile in held]

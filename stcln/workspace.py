@@ -1,0 +1,94 @@
+"""A workspace: the directory of one study. Where every step reads and writes, and what code each stage runs."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stcln.study import Study, load_study
+
+PACKAGE = Path(__file__).parent
+BASE = ("lineage.py", "storage.py")
+READ = ("data/splits.py", "data/store.py", "data/tile.py")
+TRAIN = (*READ, "data/lengths.py", "data/loader.py", "model", "training")
+
+# The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing a verb
+# imports is missing.
+CODE: dict[str, tuple[str, ...]] = {
+    "fetch": ("data/fetch.py", "data/simulate", "data/tfrecord.py"),
+    "prepare": (
+        *READ, "data/cube.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/tfrecord.py", "data/validation.py",
+    ),
+    "pretrain": TRAIN,
+    "finetune": TRAIN,
+    "evaluate": (*READ, "data/lengths.py", "evaluate.py", "model"),
+    "report": ("report", "palette.py"),
+    "export": ("export.py", "model"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of a workspace. All are below `root`; steps write nowhere else."""
+
+    root: Path
+
+    @cached_property
+    def study(self) -> Study:
+        """The study in params.yaml."""
+        return load_study(self.root / "params.yaml")
+
+    @property
+    def raw(self) -> Path:
+        """The archive as fetched."""
+        return self.root / "data/raw"
+
+    @property
+    def seasons(self) -> Path:
+        """The directory of all season stores."""
+        return self.root / "data/seasons"
+
+    def season(self, season: str) -> Path:
+        """A season's store."""
+        return self.seasons / f"{season}.zarr"
+
+    @property
+    def pretrained(self) -> Path:
+        """The pre-trained encoder."""
+        return self.root / "models/pretrained"
+
+    def finetuned(self, season: str, length: str, arm: str) -> Path:
+        """A cell's models, a directory a seed."""
+        return self.root / "models/finetuned" / season / length / arm
+
+    def cell(self, season: str, length: str, arm: str) -> Path:
+        """A cell's scores."""
+        return self.root / "reports/cells" / season / length / arm
+
+    @property
+    def report(self) -> Path:
+        """The study's report."""
+        return self.root / "reports/study"
+
+    @property
+    def champion(self) -> Path:
+        """The exported model that is served."""
+        return self.root / "models/champion"
+
+    def resume(self, stage: str) -> Path:
+        """Resume state of a stage; outside its output, which DVC deletes before a run."""
+        return self.root / ".stcln/resume" / stage
+
+    def run_record(self, stage: str) -> Path:
+        """What differs between equal runs: times, device, versions."""
+        return self.root / ".stcln/runs" / f"{stage}.json"
+
+
+def code_digest(verb: str) -> str:
+    """Digest of the code a verb runs: the sorted relative paths and bytes of its Python files."""
+    paths = [PACKAGE / part for part in (*BASE, *CODE[verb])]
+    files = sorted({f for path in paths for f in (path.rglob("*.py") if path.is_dir() else [path])})
+    md5 = hashlib.md5()
+    for file in files:
+        md5.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return md5.hexdigest()
