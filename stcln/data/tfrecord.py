@@ -1,7 +1,7 @@
 """TFRecord files of tf.train.Example, read and written without TensorFlow.
 
 Framing: uint64 length, masked crc32c of the length, payload, masked crc32c of the payload, all little-endian. The
-payload is protobuf: Example{1: Features{1: map entry{1: key, 2: Feature}}}, Feature{1 bytes | 2 floats | 3 int64s}.
+payload is protobuf: Example{1: Features{1: map entry{1: key, 2: Feature}}}, Feature{1 bytes | 3 int64s}.
 Both checksums are checked. What the features mean belongs to the readers.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stcln.errors import BadInput
 
-Feature = list[bytes] | NDArray[np.int64] | NDArray[np.float32]
+Feature = list[bytes] | NDArray[np.int64]
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 AGAIN = "fetch the file again"
 
@@ -58,10 +58,10 @@ def parse(path: Path, payload: bytes) -> dict[str, Feature]:
         payload: The serialised message.
 
     Returns:
-        Feature by name: a list of bytes, or an int64 or float32 vector.
+        Feature by name: a list of bytes, or an int64 vector.
 
     Raises:
-        BadInput: It is not an Example.
+        BadInput: It is not an Example, or holds floats, which no supported layout has.
     """
     found: dict[str, Feature] = {}
     try:
@@ -111,11 +111,9 @@ def _feature(message: bytes) -> Feature:
             raise ValueError(f"feature of wire type other than {BYTES}")
         if number == 1:
             return _messages(value, 1)
-        if number == 2:
-            packed = b"".join(part if isinstance(part, bytes) else struct.pack("<I", part) for _, part in _fields(value))
-            return np.frombuffer(packed, "<f4").astype(np.float32)
         if number == 3:
             return np.array(_integers(value), np.uint64).astype(np.int64)
+        raise ValueError(f"feature of kind {number}, neither bytes nor integers")
     return []
 
 
