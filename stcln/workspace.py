@@ -24,6 +24,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "evaluate": (*READ, "data/lengths.py", "evaluate.py", "model"),
     "report": ("report", "palette.py"),
     "export": ("export.py", "model"),
+    "predict": (*READ, "data/cube.py", "model", "palette.py", "predict.py"),
 }  # fmt: skip
 
 

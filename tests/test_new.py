@@ -1,0 +1,57 @@
+"""A workspace is made from a study, whole."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stcln.errors import BadInput
+from stcln.new import make
+
+
+def test_a_workspace_has_its_study_its_pipeline_and_its_code_pinned(tmp_path: Path) -> None:
+    make(tmp_path / "w", "flanders", None)
+    assert {p.name for p in (tmp_path / "w").iterdir()} >= {"params.yaml", "dvc.yaml", "code.yaml", ".gitignore", ".git"}
+    pipeline = yaml.safe_load((tmp_path / "w/dvc.yaml").read_text())
+    assert {"code.yaml": ["finetune"]} in pipeline["stages"]["finetune"]["params"]
+
+
+def test_a_local_source_is_kept_relative_to_the_workspace(tmp_path: Path) -> None:
+    (tmp_path / "cubes").mkdir()
+    make(tmp_path / "deep/w", "flanders", str(tmp_path / "cubes"))
+    assert "  source: ../../cubes" in (tmp_path / "deep/w/params.yaml").read_text()
+
+
+def test_a_url_is_kept_as_it_is(tmp_path: Path) -> None:
+    make(tmp_path / "w", "flanders", "s3://bucket/cubes")
+    assert "  source: s3://bucket/cubes" in (tmp_path / "w/params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("study", "source", "problem"), [("mars", None, "no study 'mars' among"), ("flanders", "nowhere", "no such file")]
+)
+def test_what_cannot_be_made_leaves_nothing(tmp_path: Path, study: str, source: str | None, problem: str) -> None:
+    with pytest.raises(BadInput, match=problem):
+        make(tmp_path / "w", study, source)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/thesis.tex").write_text("years of work")
+    with pytest.raises(BadInput, match="not empty"):
+        make(tmp_path / "w", "demo", None)
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.orchestration
+def test_dvc_reads_a_new_workspace_and_names_every_cell(tmp_path: Path) -> None:
+    if not shutil.which("dvc"):
+        pytest.skip("dvc is not on PATH")
+    make(tmp_path / "w", "demo", None)
+    listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=tmp_path / "w", capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    assert "finetune@2018-full-pretrained" in listed.stdout.split()
+    assert len(listed.stdout.split()) == 1 + 2 + 1 + 4 + 4 + 4 + 4 + 1 + 1
