@@ -32,15 +32,13 @@ def record(
     Args:
         stage: The step's name in dvc.yaml, `finetune@2017-d12-pretrained`.
         inputs: The files and directories read, by their path relative to the workspace (posix).
-        params: The parameters used, nested as in params.yaml, so that a walk can compare them with it.
+        params: The parameters used, by dotted name in params.yaml (`finetune`, `lengths.d12`), for a walk to compare.
         verb: The verb whose code ran, a key of `workspace.CODE`.
         seed: The first seed of the step's draws, or None if it draws nothing.
     """
     digests = {key: storage.digest(path) for key, path in inputs.items()}
-    return {
-        "stage": stage, "verb": verb, "inputs": digests, "params": dict(params),
-        "code": code_digest(verb), "seed": seed, "outputs": {},
-    }  # fmt: skip
+    made = {"stage": stage, "verb": verb, "params": dict(params), "code": code_digest(verb), "seed": seed}
+    return {**made, "inputs": digests, "outputs": {}}
 
 
 def write(
@@ -86,20 +84,22 @@ class Lineage:
 
     @property
     def matches(self) -> bool:
-        """Whether data, parameters and code are still those recorded."""
+        """Whether data, parameters and code are those recorded."""
         return not self.problems
 
-    def json(self) -> dict[str, Any]:
-        """The walk as JSON values; an output shared by many consumers stands once, under `nodes`."""
-        nodes = {n.path: {"problems": list(n.problems), **(n.record or {"inputs": {}})} for n in self.nodes}
-        return {"path": self.node.path, "matches": self.matches, "problems": self.problems, "nodes": nodes}
 
-    def text(self) -> Tree:
-        """The walk as a tree for rich's console; a shared output is drawn in full once."""
-        return _draw(self.node, Tree(_label(self.node)), {self.node.path})
+def as_json(found: Lineage) -> dict[str, Any]:
+    """The walk as JSON values; an output shared by many consumers stands once, under `nodes`."""
+    nodes = {node.path: {"problems": list(node.problems), **(node.record or {"inputs": {}})} for node in found.nodes}
+    return {"path": found.node.path, "matches": found.matches, "problems": found.problems, "nodes": nodes}
 
 
-def lineage(path: Path, workspace: Workspace) -> Lineage:
+def render(found: Lineage) -> Tree:
+    """The walk as a tree for rich's console; a shared output is drawn in full once."""
+    return _draw(found.node, Tree(_label(found.node)), {found.node.path})
+
+
+def trace(path: Path, workspace: Workspace) -> Lineage:
     """Walk from a report, model, season store, ONNX file or map down to the archive, and compare all with what stands.
 
     Raises:
@@ -144,14 +144,15 @@ class _Walk:
         return path, _checked(path, _onnx_tag(path)) if path.suffix == ".onnx" else None
 
     def visit(self, home: Path, found: dict[str, Any] | None) -> Node:
-        if found is None:
-            return Node(self.key(home), None, (), ())
+        if found is None:  # the archive, or a directory of outputs such as data/seasons
+            homes = sorted(file.parent for file in home.rglob(NAME)) if home.is_dir() else []
+            return Node(self.key(home), None, (), tuple(self.node(below) for below in homes))
         inputs = {key: Path(os.path.normpath(self.root / key)) for key in found["inputs"]}
         problems = [
             *self.outputs(home, found["outputs"]),
             *(p for key, path in inputs.items() for p in self.changed(key, path, found["inputs"][key])),
-            *_differences(self.key(home), found["params"], self.study),
-            *_code(self.key(home), found),
+            *_params(self.key(home), found["params"], self.study),
+            *_code(self.key(home), found["verb"], found["code"]),
         ]
         below = {id(node): node for node in (self.node(path) for path in inputs.values() if path.exists())}
         return Node(self.key(home), found, tuple(problems), tuple(below.values()))
@@ -171,23 +172,28 @@ class _Walk:
             yield f"{key} changed since: recorded {_short(was)}, now {_short(now)}"
 
 
-def _differences(where: str, recorded: Mapping[str, Any], study: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    """Parameters recorded under a name that params.yaml has too, with another value now."""
-    for name, was in recorded.items():
-        if name not in study:
-            continue
-        now = study[name]
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            yield from _differences(where, was, now, f"{at}{name}.")
-        elif json.dumps(was) != json.dumps(now):
-            yield f"{where}: made with {at}{name} = {_scalar(was)}, params.yaml now says {_scalar(now)}"
+def _params(where: str, recorded: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    for name, was in recorded.items() if study else ():
+        now: Any = study
+        for part in name.split("."):
+            now = now.get(part) if isinstance(now, Mapping) else None
+        yield from _differences(f"{where}: made with {name}", was, now)
 
 
-def _code(where: str, found: Mapping[str, Any]) -> Iterator[str]:
-    if found["verb"] not in CODE:
-        yield f"{where}: made by `{found['verb']}`, which this version of the code does not have"
-    elif (now := code_digest(found["verb"])) != found["code"]:
-        yield f"{where}: code of `{found['verb']}` changed since: recorded {_short(found['code'])}, now {_short(now)}"
+def _differences(made: str, was: Any, now: Any) -> Iterator[str]:
+    """What params.yaml now gives another value, down to the single field."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for field in {**was, **now}:
+            yield from _differences(f"{made}.{field}", was.get(field), now.get(field))
+    elif was != now:
+        yield f"{made} = {_scalar(was)}, params.yaml now says {_scalar(now)}"
+
+
+def _code(where: str, verb: str, was: str) -> Iterator[str]:
+    if verb not in CODE:
+        yield f"{where}: made by `{verb}`, which this version of the code does not have"
+    elif (now := code_digest(verb)) != was:
+        yield f"{where}: code of `{verb}` changed since: recorded {_short(was)}, now {_short(now)}"
 
 
 def _checked(where: Path, found: Any) -> dict[str, Any]:
@@ -208,8 +214,8 @@ def _onnx_tag(path: Path) -> Any:
         import onnx  # an optional extra; only an ONNX file away from its directory needs it
     except ImportError:
         raise BadInput(path, "reading an ONNX file needs onnx", "pip install 'stcln[onnx]'") from None
-    tags = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
-    return json.loads(tags.get(TAG, "{}"))
+    model = onnx.load(path, load_external_data=False)
+    return json.loads(next((entry.value for entry in model.metadata_props if entry.key == TAG), "{}"))
 
 
 def _descend(node: Node) -> Iterator[Node]:
