@@ -1,0 +1,148 @@
+"""A checkpoint: weights.safetensors, and a card.json that rebuilds the network and says how to use it.
+
+Plain data: loading one runs no code from it.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stcln.errors import BadInput
+from stcln.model.encoder import Encoder
+from stcln.model.network import STCLN, Config, Size
+from stcln.storage import read_json, write_json
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+REMEDY = "run the step that writes it again, or restore it with `dvc checkout`"
+
+
+class Card(BaseModel):
+    """What a network is, and what it must be fed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["encoder", "classifier"]
+    size: Size
+    bands: tuple[str, ...] = Field(min_length=1)
+    """Names, in the order of C."""
+    classes: tuple[str, ...] = ()
+    """Names, in the order of K; none for an encoder."""
+    ignore: tuple[int, ...] = ()
+    """Classes out of loss and metrics."""
+    mean: tuple[float, ...]
+    """Of each band, reflectance x 10,000: images = (reflectance - mean) / std."""
+    std: tuple[float, ...]
+    window: int = Field(ge=1)
+    """Side in pixels of the windows it was trained on."""
+    method: dict[str, str]
+    """The study's `method`, a switch a line."""
+    length: dict[str, Any]
+    """The rule on dates it was trained with, as in the study."""
+    length_name: str
+    season: str
+    season_start: str
+    """Day 0 of positions, as in the study: MM-DD; months from July on fall in the year before the season's name."""
+    seed: int
+    metrics: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not len(self.bands) == len(self.mean) == len(self.std):
+            raise ValueError(f"{len(self.bands)} bands, {len(self.mean)} means, {len(self.std)} standard deviations")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std {list(self.std)} is not positive throughout")
+        if (self.kind == "classifier") != bool(self.classes):
+            raise ValueError(f"{len(self.classes)} classes for kind {self.kind}")
+        if beyond := [index for index in self.ignore if not 0 <= index < len(self.classes)]:
+            raise ValueError(f"ignore: {beyond} are not among {len(self.classes)} classes")
+        return self
+
+    def network(self) -> Encoder | STCLN:
+        """A network of the card's dimensions, without storage for its weights."""
+        config = Config.of(self.size, len(self.bands), len(self.classes))
+        with torch.device("meta"):
+            return STCLN(config) if self.kind == "classifier" else config.encoder()
+
+
+def save(directory: Path, network: Encoder | STCLN, card: Card) -> None:
+    """Write weights.safetensors and card.json into an existing directory; equal networks give equal bytes.
+
+    Raises:
+        BadInput: The network is not the one that the card describes.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    _compare(directory / CARD, state, card)
+    save_file(state, directory / WEIGHTS)
+    write_json(directory / CARD, card.model_dump(mode="json"))
+
+
+def read_card(directory: Path) -> Card:
+    """Read and check card.json.
+
+    Raises:
+        BadInput: It is missing, not JSON, or a field is unknown, absent or contradicts another; the first is named.
+    """
+    path = directory / CARD
+    try:
+        return Card.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "card"
+        raise BadInput(f"{path}, field {field}", first["msg"].removeprefix("Value error, "), REMEDY) from None
+
+
+def load(directory: Path, device: torch.device | str = "cpu") -> tuple[Encoder | STCLN, Card]:
+    """Rebuild a network from its directory, in evaluation mode.
+
+    Raises:
+        BadInput: A file is missing or broken, or weights and card disagree; the first mismatch is named.
+    """
+    card = read_card(directory)
+    path = directory / WEIGHTS
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise BadInput(path, "the file is missing", REMEDY) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(path, f"not a safetensors file: {error}", REMEDY) from None
+    _compare(path, state, card)
+    network = card.network().to_empty(device=device)
+    network.load_state_dict(state)
+    return network.eval(), card
+
+
+def load_classifier(directory: Path, device: torch.device | str = "cpu") -> tuple[STCLN, Card]:
+    """As `load`, where only a classifier will do."""
+    network, card = load(directory, device)
+    if not isinstance(network, STCLN):
+        raise BadInput(directory / CARD, "it is an encoder, which knows no classes", "give a fine-tuned model")
+    return network, card
+
+
+def load_encoder(directory: Path, device: torch.device | str = "cpu") -> tuple[Encoder, Card]:
+    """As `load`, where only an encoder will do."""
+    network, card = load(directory, device)
+    if not isinstance(network, Encoder):
+        raise BadInput(directory / CARD, "it is a classifier", "give a pre-trained encoder")
+    return network, card
+
+
+def _compare(where: Path, state: dict[str, Tensor], card: Card) -> None:
+    """Refuse tensors that are not those of the card's network, name by name, shape by shape, kind of number by kind."""
+    wanted = card.network().state_dict()
+    problems = [f"{name} is missing" for name in wanted.keys() - state.keys()]
+    problems += [f"{name} is unknown" for name in state.keys() - wanted.keys()]
+    for name in wanted.keys() & state.keys():
+        found, right = state[name], wanted[name]
+        if found.shape != right.shape or found.dtype != right.dtype:
+            problems.append(
+                f"{name} is {found.dtype} {list(found.shape)}, the card's network has {right.dtype} {list(right.shape)}"
+            )
+    if problems:
+        problem = f"{len(problems)} tensors do not fit the card: {', '.join(sorted(problems)[:3])}"
+        raise BadInput(where, problem, "keep weights and card of one run together")
