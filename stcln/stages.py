@@ -142,13 +142,24 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
 
 def write_lineage(directory: Path, workspace: Workspace, stage: str, **keys: str) -> None:
     """Write `lineage.json` of a stage's output: the inputs and parameters that the table above gives it."""
+    lineage.write(directory, **_made(workspace, stage, keys))
+
+
+def lineage_of(workspace: Workspace, stage: str, **keys: str) -> dict[str, Any]:
+    """The same record without the output's own digests: what travels inside ONNX and GeoTIFF files."""
+    return lineage.record(**_made(workspace, stage, keys))
+
+
+def _made(workspace: Workspace, stage: str, keys: Mapping[str, str]) -> dict[str, Any]:
     entry, study = STAGES[stage], workspace.study
     fields = _fill(entry.params, keys, study.pretrain.seasons, study.pretrain.length)
     values = study.model_dump(mode="json")
-    params = {field: reduce(operator.getitem, field.split("."), values) for field in fields}
     reads = _fill(entry.reads, keys, study.pretrain.seasons, study.pretrain.length)
-    inputs = {path: workspace.root / path for path in reads}
-    lineage.write(directory, name_of(stage, **keys), inputs, params, entry.verb, study.seed)
+    return {
+        "stage": name_of(stage, **keys), "inputs": {path: workspace.root / path for path in reads},
+        "params": {field: reduce(operator.getitem, field.split("."), values) for field in fields},
+        "verb": entry.verb, "seed": study.seed,
+    }  # fmt: skip
 
 
 def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:

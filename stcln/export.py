@@ -1,0 +1,119 @@
+"""Export: the best cell's best model as one ONNX file that equals torch, with its card, legend and lineage."""
+
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stcln import lineage, palette
+from stcln.errors import BadInput
+from stcln.events import Reporter, Value
+from stcln.model.checkpoint import CARD, Card, load_classifier
+from stcln.model.network import STCLN
+from stcln.model.served import Served, example, read_onnx, write_onnx
+from stcln.stages import lineage_of, write_lineage
+from stcln.storage import read_json, whole_directory, write_json
+from stcln.workspace import Workspace
+
+PARITY = 1e-4  # largest difference of a logit between onnxruntime and torch
+SHAPES = ((1, 5, 16, 16), (2, 12, 9, 13), (1, 30, 24, 24), (3, 1, 4, 4))  # B T H W at which it is measured
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The cell with the highest mIoU, and its seed with the highest validation score."""
+
+    season: str
+    length: str
+    arm: str
+    seed: int
+    miou: float
+    """Mean over seeds and over the seasons tested."""
+    validation: float
+    simulated: bool
+
+
+def export(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
+    """Write `models/champion/`: model.onnx, card.json, legend.json, lineage.json.
+
+    Raises:
+        BadInput: No cell has been evaluated, its model is missing or broken, or ONNX and torch disagree.
+    """
+    best = choose(workspace)
+    source = workspace.finetuned(best.season, best.length, best.arm) / f"seed-{best.seed}"
+    network, card = load_classifier(source)
+    card = card.model_copy(update={"metrics": {**card.metrics, "miou": best.miou, "validation": best.validation}})
+    reporter.note(f"champion {best.season} {best.length} {best.arm}, seed {best.seed}", {"miou": best.miou})
+    with whole_directory(workspace.champion) as directory:
+        model = directory / "model.onnx"
+        record = json.dumps(lineage_of(workspace, "export"), sort_keys=True)
+        write_onnx(model, network, card, {lineage.TAG: record})
+        difference = measure(model, network, card)
+        if not difference <= PARITY:
+            raise BadInput(
+                source, f"ONNX and torch differ by {difference:.1e}, more than {PARITY:.0e}", "report it with the model"
+            )
+        write_json(directory / CARD, card.model_dump(mode="json"))
+        write_json(directory / "legend.json", legend(card))
+        write_lineage(directory, workspace, "export")
+    return {
+        "cell": f"{best.season}-{best.length}-{best.arm}",
+        "seed": best.seed,
+        "miou": best.miou,
+        "onnx_difference": difference,
+        "megabytes": (workspace.champion / "model.onnx").stat().st_size / 1e6,
+        "simulated": int(best.simulated),
+    }
+
+
+def choose(workspace: Workspace) -> Champion:
+    """The champion of the study's evaluated cells; of equals the first in the study's order.
+
+    Raises:
+        BadInput: None of the cells has been evaluated.
+    """
+    cells = workspace.study.cells
+    found = []
+    for season, length, arm in product(cells.season, cells.length, cells.arm):
+        path = workspace.cell(season, length, arm) / "scores.json"
+        if path.exists():
+            found.append(_champion_of(season, length, arm, read_json(path), path))
+    if not found:
+        raise BadInput(workspace.root / "reports/cells", "no cell has been evaluated", "run `python -m stcln evaluate`")
+    return max(found, key=lambda champion: champion.miou)
+
+
+def _champion_of(season: str, length: str, arm: str, scores: dict[str, Any], path: Path) -> Champion:
+    try:
+        miou = float(np.mean([[test["miou"] for test in run["tests"].values()] for run in scores["seeds"]]))
+        best = max(scores["seeds"], key=lambda run: float(run["validation"]))
+        return Champion(season, length, arm, best["seed"], miou, best["validation"], scores["simulated"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(path, f"not the scores of a cell: {error!r}", "run `python -m stcln evaluate` again") from None
+
+
+def measure(model: Path, network: STCLN, card: Card) -> float:
+    """Largest absolute difference of a logit between onnxruntime and torch, on simulated series with clouds and padding."""
+    predict, _ = read_onnx(model)
+    served = Served(network, card).eval()
+    largest = 0.0
+    for seed, (B, T, H, W) in enumerate(SHAPES):
+        inputs = example(B, T, len(card.bands), (H, W), seed)
+        with torch.inference_mode():
+            expected = served(*inputs).numpy()
+        found = predict(inputs[0].numpy(), inputs[1].numpy(), inputs[2].numpy())
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+def legend(card: Card) -> list[dict[str, Any]]:
+    """Index, name and colour of every class, and whether it is scored."""
+    colours = palette.of_classes(len(card.classes), card.ignore)
+    return [
+        {"index": index, "name": name, "colour": colour, "scored": index not in card.ignore}
+        for index, (name, colour) in enumerate(zip(card.classes, colours, strict=True))
+    ]
