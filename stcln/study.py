@@ -226,6 +226,16 @@ class Study(_Part):
         """Whether the data are simulated; a report says so wherever a number stands."""
         return self.dataset.source == "simulated"
 
+    def check_cell(self, season: str, length: str, arm: str) -> None:
+        """Refuse a cell that is not in the study.
+
+        Raises:
+            BadInput: A key is not in its list.
+        """
+        for field, value in (("season", season), ("length", length), ("arm", arm)):
+            if value not in (known := getattr(self.cells, field)):
+                raise BadInput(f"--{field}", f"{value!r} is not in the study", f"choose one of {', '.join(known)}")
+
     @model_validator(mode="after")
     def _names_are_defined(self) -> "Study":
         for field, used, known in (

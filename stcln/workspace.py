@@ -10,7 +10,8 @@ from stcln.study import Study, load_study
 PACKAGE = Path(__file__).parent
 BASE = ("lineage.py", "storage.py")
 READ = ("data/splits.py", "data/store.py", "data/tile.py")
-TRAIN = (*READ, "data/lengths.py", "data/loader.py", "model", "training")
+SEE = (*READ, "data/lengths.py", "data/series.py", "model")
+TRAIN = (*SEE, "data/loader.py", "training")
 
 # The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing a verb
 # imports is missing.
@@ -21,9 +22,9 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "pretrain": TRAIN,
     "finetune": TRAIN,
-    "evaluate": (*READ, "data/lengths.py", "evaluate.py", "model"),
+    "evaluate": (*SEE, "evaluate"),
     "report": ("report", "palette.py"),
-    "export": ("export.py", "model"),
+    "export": ("export.py", "model", "palette.py"),
     "predict": (*READ, "data/cube.py", "model", "palette.py", "predict.py"),
 }  # fmt: skip
 

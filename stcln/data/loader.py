@@ -1,4 +1,4 @@
-"""Batches for training: windows in memory, in an order and with draws that are a pure function of (seed, epoch, step)."""
+"""Batches for training: windows in memory; their order and every draw are a pure function of (seed, epoch, step)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -99,8 +99,8 @@ class Loader:
         if not self.augment:
             return window
         turn = int(rng.integers(8))
-        parts = {name: _turned(getattr(window, name), turn) for name in ("reflectance", "valid", "labels")}
-        return replace(window, **parts)
+        reflectance, valid, labels = (_turned(a, turn) for a in (window.reflectance, window.valid, window.labels))
+        return replace(window, reflectance=reflectance, valid=valid, labels=labels)
 
     def _collate(self, windows: Sequence[Series]) -> Batch:
         B, T = len(windows), max(len(window.dates) for window in windows)
@@ -117,8 +117,9 @@ class Loader:
         images = (reflectance - self.scale[0]) / self.scale[1]
         if not real.all():
             images *= torch.from_numpy(real)[:, :, None, None, None]
-        tensors = (torch.from_numpy(array) for array in (positions, valid, labels))
-        return Batch(images, reflectance, *tensors, tuple(window.tile for window in windows))
+        tiles = tuple(window.tile for window in windows)
+        where, seen, truth = (torch.from_numpy(array) for array in (positions, valid, labels))
+        return Batch(images, reflectance, where, seen, truth, tiles)
 
 
 def _turned(array: NDArray[Any], turn: int) -> NDArray[Any]:

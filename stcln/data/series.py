@@ -1,6 +1,6 @@
 """What a model is given of a tile: chosen dates, their positions and validity, by the switches of `method`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -47,29 +47,30 @@ class Series:
         return replace(self, dates=self.dates[kept], reflectance=self.reflectance[kept], valid=self.valid[kept])
 
 
-def read_series(
-    store: SeasonStore, selection: Selection, length: Length, method: Method, rng: np.random.Generator | None = None
-) -> Series:
-    """Read one window at the dates of a length.
+def read_series(store: SeasonStore, selection: Selection, length: Length, method: Method) -> Series:
+    """Read one window at the dates of a length, evenly where the length is random.
 
     Args:
         store: The season.
         selection: The window.
-        length: The rule on dates; a random one draws from `rng`, and without it is even.
+        length: The rule on dates.
         method: `clouds: seen` makes every pixel valid.
-        rng: Source of random dates.
     """
     dates = store.dates(selection.tile)
-    kept = choose(dates, length, store.season, rng)
-    window = (selection.y, selection.x, selection.size)
-    reflectance, valid, labels = store.read(selection.tile, kept, window)
+    kept = choose(dates, length, store.season)
+    reflectance, valid, labels = store.read(selection.tile, kept, (selection.y, selection.x, selection.size))
     valid = np.ones_like(valid) if method.clouds == "seen" else valid
-    return Series(
-        store.ids[selection.tile], store.season, store.start, dates[kept], reflectance, valid, labels
-    )
+    return Series(store.ids[selection.tile], store.season, store.start, dates[kept], reflectance, valid, labels)
 
 
-def statistics(series: Sequence[Series]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def drawable(length: Length) -> tuple[Length, Length | None]:
+    """A length as (what is the same at every draw, what is drawn anew from that): a random rule reads every date."""
+    if length.choose == "even":
+        return length, None
+    return length.model_copy(update={"dates": None, "choose": "even"}), length
+
+
+def statistics(series: Iterable[Series]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation [C] of the valid pixels of some series, reflectance x 10,000: `statistics: split`."""
     count, total, square = 0, 0.0, 0.0
     for one in series:

@@ -11,6 +11,11 @@ from stcln.data.tile import VOID
 from stcln.errors import BadInput
 
 
+def labelled(windows: Sequence[Series]) -> list[Series]:
+    """The windows that have a label at all; the others would add nothing to a loss."""
+    return [w for w in windows if (w.labels != VOID).any()]
+
+
 def scored(windows: Sequence[Series], ignore: Sequence[int]) -> list[Series]:
     """The windows with the labels of ignored classes set to 255."""
     return [replace(w, labels=np.where(np.isin(w.labels, ignore), VOID, w.labels).astype(np.uint8)) for w in windows]
@@ -24,15 +29,14 @@ def count(windows: Sequence[Series], classes: int) -> NDArray[np.int64]:
 def share(windows: Sequence[Series], part: float, seed: int) -> list[Series]:
     """Keep a share of the labelled pixels, stratified by class and by tile.
 
-    Of a class with n labelled pixels exactly round(part x n) are kept, at least one, spread over the tiles in proportion to
-    within one pixel. For one seed a smaller share lies inside a larger one.
+    Of a class with n labelled pixels exactly round(part x n) are kept, at least one, spread over the tiles in
+    proportion. For one seed a smaller share lies inside a larger one.
 
     Args:
         windows: Windows with labels; 255 = no label.
         part: The share, in (0, 1].
         seed: Of the choice.
     """
-    kept = [np.full(w.labels.shape, VOID, np.uint8) for w in windows]
     flat = np.concatenate([w.labels.ravel() for w in windows])
     tiles = np.unique([w.tile for w in windows], return_inverse=True)[1]
     tile = np.repeat(tiles, [w.labels.size for w in windows])
@@ -42,8 +46,8 @@ def share(windows: Sequence[Series], part: float, seed: int) -> list[Series]:
         first = _spread(tile[pixels], np.random.default_rng((seed, int(label))))[: max(1, round(part * len(pixels)))]
         chosen[pixels[first]] = label
     ends = np.cumsum([w.labels.size for w in windows])[:-1]
-    kept = [part.reshape(w.labels.shape) for part, w in zip(np.split(chosen, ends), windows, strict=True)]
-    return [replace(w, labels=labels) for w, labels in zip(windows, kept, strict=True)]
+    parts = zip(windows, np.split(chosen, ends), strict=True)
+    return [replace(w, labels=labels.reshape(w.labels.shape)) for w, labels in parts]
 
 
 def _spread(groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -1,0 +1,222 @@
+"""Fine-tuning of a cell: one season, one length, one arm, several seeds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from stcln.data.loader import Batch, Loader
+from stcln.data.series import Series, drawable, read_series
+from stcln.data.splits import RoleName, select
+from stcln.data.store import SeasonStore
+from stcln.data.tile import VOID
+from stcln.errors import BadInput
+from stcln.events import Reporter, Value
+from stcln.model.checkpoint import Card, load_encoder, save
+from stcln.model.compute import Device, pick
+from stcln.model.encoder import Encoder
+from stcln.model.network import STCLN, Config, build
+from stcln.stages import finetune_stage, write_lineage
+from stcln.storage import whole_directory, write_json
+from stcln.study import Study
+from stcln.training import labels
+from stcln.training.feed import card, loaders
+from stcln.training.loop import Plan, Step, fit
+from stcln.training.resume import Run, Stage
+from stcln.workspace import Workspace
+
+
+@dataclass
+class Classifying:
+    """The objective: cross entropy over labelled pixels; validation is the overall accuracy, as published."""
+
+    network: STCLN
+    training: Loader
+    validation: Loader
+    device: Device
+    higher = True
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def step(self, epoch: int, step: int) -> Step:
+        """Loss of a batch."""
+        batch = self.training.batch(epoch, step).to(self.device.device)
+        loss = cross_entropy(self.predict(batch), batch.labels, ignore_index=VOID)
+        return Step(loss, batch.tiles)
+
+    def validate(self) -> float:
+        """Share of the labelled validation pixels classified rightly."""
+        right = pixels = 0
+        for batch in self.validation.epoch(0):
+            batch = batch.to(self.device.device)
+            known = batch.labels != VOID
+            right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
+            pixels += int(known.sum())
+        return right / pixels
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Logits float32 [B,K,H,W]."""
+        with self.device.autocast():
+            logits: torch.Tensor = self.network(batch.images, batch.positions, batch.valid)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the seeds of a cell share.
+
+    Attributes:
+        store: The season.
+        rule: The length.
+        arm: Name of the arm.
+        training: Windows of the training tiles, ignored classes out.
+        validation: Windows of the validation tiles.
+        encoder: Pre-trained network and its card, for an arm that starts from it.
+    """
+
+    study: Study
+    store: SeasonStore
+    length: str
+    arm: str
+    training: list[Series]
+    validation: list[Series]
+    encoder: tuple[Encoder, Card] | None
+
+    @classmethod
+    def read(cls, workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> "Cell":
+        """Read a cell's windows into memory, and the encoder where the arm wants it."""
+        study, store = workspace.study, SeasonStore.open(workspace.season(season))
+        rule = drawable(study.lengths[length])[0]
+
+        def windows(role: RoleName) -> list[Series]:
+            picked = select(store, study, role, reporter)
+            read = [read_series(store, selection, rule, study.method) for selection in picked]
+            return labels.labelled(labels.scored(read, store.ignore))
+
+        encoder = _encoder(workspace, store) if arm in study.cells.pretrained else None
+        validation = [] if study.finetune.folds else windows("validation")
+        return cls(study, store, length, arm, windows("train"), validation, encoder)
+
+    def split(self, seed: int) -> tuple[list[Series], list[Series]]:
+        """(training, validation) of a seed: the arm's share of the labels, and where the score comes from.
+
+        Raises:
+            BadInput: One of them has no labelled pixel.
+        """
+        run, folds = seed - self.study.seed, self.study.finetune.folds
+        training = labels.labelled(labels.share(self.training, self.study.arms[self.arm].labels, seed))
+        validation = self.validation
+        if folds:
+            training, validation = labels.fold(training, folds, run, self.study.seed)
+        for role, found in (("train", training), ("validation", validation)):
+            if not found:
+                where = f"season {self.store.season}, splits.{role}"
+                raise BadInput(
+                    where, "no labelled pixel of a scored class", "give it more tiles, or check dataset.ignore"
+                )
+        return training, validation
+
+
+def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> dict[str, Value]:
+    """Train a cell's models, one a seed, into `models/finetuned/<season>/<length>/<arm>/seed-<n>/`.
+
+    Images are normalised with the pre-trained encoder's statistics where the arm starts from it, else with the season
+    store's, and the card keeps them (`statistics: split`: with those of the training windows, and validation with its
+    own). Seed i is `study.seed + i`: it draws initial weights, order, augmentation, dropout and the labelled pixels.
+    The epoch with the best overall accuracy on the validation tiles wins, or with `finetune.folds` on the held-back
+    tiles of the training labels.
+
+    Args:
+        workspace: Where the season store and the encoder are.
+        season: One of `cells.season`.
+        length: One of `cells.length`.
+        arm: One of `cells.scratch` or `cells.pretrained`.
+        reporter: Is told every epoch.
+
+    Raises:
+        BadInput: The cell is not in the study, nothing is labelled, the encoder does not fit, or a loss is not finite.
+    """
+    study, keys = workspace.study, {"season": season, "length": length, "arm": arm}
+    study.check_cell(**keys)
+    name = finetune_stage(study, arm)
+    stage = Stage.open(workspace, name, reporter, **keys)
+    cell = Cell.read(workspace, season, length, arm, reporter)
+    trained = [_train(cell, study.seed + index, stage, reporter) for index in range(study.finetune.seeds)]
+    with whole_directory(workspace.finetuned(season, length, arm)) as part:
+        for one in trained:
+            one.write(part / f"seed-{one.card.seed}")
+        write_lineage(part, workspace, name, **keys)
+    stage.close()
+    return {
+        "validation": float(np.mean([one.run.validation for one in trained])),
+        "best_epoch": ", ".join(str(one.run.best_epoch) for one in trained),
+        "labelled_pixels": sum(trained[0].history["labelled"].values()), "seeds": len(trained),
+        "windows": trained[0].history["windows"], "parameters": sum(p.numel() for p in trained[0].network.parameters()),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a seed gives: the network of the best epoch, its card, the run, and the history to write."""
+
+    network: STCLN
+    card: Card
+    run: Run
+    history: dict[str, Any]
+
+    def write(self, directory: Path) -> None:
+        """Write weights, card and history into a new directory."""
+        directory.mkdir()
+        save(directory, self.network, self.card)
+        write_json(directory / "history.json", self.history)
+
+
+def _train(cell: Cell, seed: int, stage: Stage, reporter: Reporter) -> Trained:
+    study, options = cell.study, cell.study.finetune
+    training, validation = cell.split(seed)
+    objective, described = _objective(cell, (training, validation), seed)
+    rate = study.arms[cell.arm].learning_rate or options.learning_rate
+    before = options.epochs * (seed - study.seed)
+    plan = Plan(options, rate, seed, options.patience, before, options.epochs * options.seeds)
+    run = fit(objective, plan, stage.run(seed), reporter)
+    counts = labels.count(training, len(described.classes))
+    history = {
+        "epochs": run.epochs, "best_epoch": run.best_epoch, "seed": seed, "windows": len(training),
+        "labelled": {name: int(n) for name, n in zip(described.classes, counts, strict=True) if n},
+        "selection": selection(study), "validation_pixels": int(labels.count(validation, len(described.classes)).sum()),
+    }  # fmt: skip
+    return Trained(objective.network, described, run, history)
+
+
+def selection(study: Study) -> str:
+    """How the best epoch is chosen, in words for the report."""
+    if study.finetune.folds:
+        return f"overall accuracy on 1/{study.finetune.folds} of the labelled training tiles, held back"
+    return "overall accuracy on the validation tiles, all of whose labels are used"
+
+
+def _objective(cell: Cell, windows: tuple[list[Series], list[Series]], seed: int) -> tuple[Classifying, Card]:
+    study, store = cell.study, cell.store
+    source, device = store if cell.encoder is None else cell.encoder[1], pick(study.compute)
+    training, validation = loaders(study, study.finetune, cell.length, windows, (source.mean, source.std), seed)
+    network = build(Config.of(study.model.size, len(store.bands), len(store.classes)), seed)
+    if cell.encoder is not None:
+        network.encoder.load_state_dict(cell.encoder[0].state_dict())
+    described = card(study, store, training, cell.length, seed)
+    return Classifying(network.to(device.device), training, validation, device), described
+
+
+def _encoder(workspace: Workspace, store: SeasonStore) -> tuple[Encoder, Card]:
+    encoder, card = load_encoder(workspace.pretrained)
+    size = workspace.study.model.size
+    if card.size != size or card.bands != store.bands:
+        raise BadInput(
+            workspace.pretrained / "card.json",
+            f"size {card.size} with bands {list(card.bands)} does not fit size {size} with bands {list(store.bands)}",
+            "run `python -m stcln pretrain` again",
+        )
+    return encoder, card

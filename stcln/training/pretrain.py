@@ -1,0 +1,192 @@
+"""Pre-training: the encoder learns to fill in what a mask hides. No label is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stcln.data.loader import Batch, Loader
+from stcln.data.series import Series, drawable, read_series
+from stcln.data.splits import select
+from stcln.data.store import SeasonStore
+from stcln.errors import BadInput
+from stcln.events import Reporter, Value
+from stcln.model.checkpoint import Card, save
+from stcln.model.compute import Device, generator, pick
+from stcln.model.masking import draw, vegetation
+from stcln.model.network import Config, Reconstructor, build_reconstructor, reconstruction_loss
+from stcln.stages import write_lineage
+from stcln.storage import whole_directory, write_json
+from stcln.study import Study
+from stcln.training.feed import card, loaders
+from stcln.training.loop import Plan, Step, fit
+from stcln.training.resume import Run, Stage
+from stcln.workspace import Workspace
+
+HELD_OUT = 0.1  # of the tiles, for validation
+ATTEMPTS = 50  # batches drawn until one has something to hide
+
+
+@dataclass
+class Filling:
+    """The objective: mean squared error over hidden pixels; on held-out tiles, under masks that stay the same."""
+
+    network: Reconstructor
+    training: Loader
+    validation: Loader
+    study: Study
+    bands: tuple[str, ...]
+    device: Device
+    higher = False
+
+    def __len__(self) -> int:
+        return len(self.training)
+
+    def step(self, epoch: int, step: int) -> Step:
+        """Loss of a batch; one in which nothing is hidden is drawn again, other samples and all."""
+        for attempt in range(ATTEMPTS):
+            batch = self.training.batch(epoch, step, attempt).to(self.device.device)
+            hidden, masked = self.hide(batch, "training", epoch, step, attempt)
+            if masked or self.study.method.empty_mask == "step":
+                loss = reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)
+                return Step(loss, batch.tiles, {"masked_pixels": masked, "redrawn": attempt})
+        raise self._nothing("training")
+
+    def validate(self) -> float:
+        """Loss on the held-out windows."""
+        total, pixels = 0.0, 0
+        for step, batch in enumerate(self.validation.epoch(0)):
+            batch = batch.to(self.device.device)
+            hidden, masked = self.hide(batch, "validation", step)
+            total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
+            pixels += masked
+        if not pixels:
+            raise self._nothing("held-out")
+        return total / pixels
+
+    def hide(self, batch: Batch, *stream: int | str) -> tuple[torch.Tensor, int]:
+        """Bool [B,T,H,W], true = HIDDEN, never a pixel that was not seen; and how many pixels that are."""
+        mask, method = self.study.pretrain.mask, self.study.method
+        images = batch.images if method.vegetation == "normalised" else batch.reflectance
+        green, rng = vegetation(images, self.bands, mask.ndvi), generator(self.study.seed, "mask", *stream)
+        redraw = method.empty_mask == "redraw"
+        hidden, counts = draw(mask.kind, mask.ratio, green, batch.valid, mask.vegetation, rng, redraw)
+        return hidden, counts.hidden
+
+    def predict(self, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
+        """The network's [B,T,C,H,W], normalised."""
+        with self.device.autocast():
+            predicted: torch.Tensor = self.network(batch.images, batch.positions, hidden, batch.valid)
+        return predicted
+
+    def _nothing(self, which: str) -> BadInput:
+        return BadInput(
+            "params.yaml, field pretrain.mask.vegetation", f"no date of the {which} tiles is green enough to be masked",
+            "lower it or pretrain.mask.ndvi, or set 0 to mask any date",
+        )  # fmt: skip
+
+
+def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
+    """Pre-train the encoder on the seasons of `pretrain.seasons` into `models/pretrained/`.
+
+    A seeded tenth of the tiles, at least one, is held out in every season; the weights with the lowest reconstruction
+    loss on it win. The encoder's card keeps the statistics that its images were normalised with: those of the seasons'
+    stores, pooled.
+
+    Raises:
+        BadInput: Seasons do not fit together, there is only one tile, or nothing can be masked.
+    """
+    study = workspace.study
+    stage = Stage.open(workspace, "pretrain", reporter)
+    stores = [SeasonStore.open(workspace.season(season)) for season in study.pretrain.seasons]
+    windows = _held_out(_read(stores, study, reporter), study.seed)
+    objective, described = _objective(study, stores, windows)
+    run = fit(
+        objective, Plan(study.pretrain, study.pretrain.learning_rate, study.seed), stage.run(study.seed), reporter
+    )
+    masked = sum(record["masked_pixels"] for record in run.epochs)
+    with whole_directory(workspace.pretrained) as part:
+        save(part, objective.network.encoder, described)
+        held_out = sorted({window.tile for window in windows[1]})
+        write_json(
+            part / "history.json",
+            {
+                "epochs": run.epochs, "best_epoch": run.best_epoch, "masked_pixels": masked, "seed": study.seed,
+                "windows": len(windows[0]), "held_out": held_out,
+            },
+        )  # fmt: skip
+        _sample(part / "sample.npz", objective)
+        write_lineage(part, workspace, "pretrain")
+    stage.close()
+    return _summary(run, objective, masked)
+
+
+def _summary(run: Run, objective: Filling, masked: int) -> dict[str, Value]:
+    parameters = sum(p.numel() for p in objective.network.parameters())
+    return {
+        "validation": run.validation, "best_epoch": run.best_epoch, "epochs": len(run.epochs), "masked_pixels": masked,
+        "redrawn": sum(record["redrawn"] for record in run.epochs), "windows": len(objective.training.windows),
+        "parameters": parameters,
+    }  # fmt: skip
+
+
+def _read(stores: Sequence[SeasonStore], study: Study, reporter: Reporter) -> list[Series]:
+    for store in stores[1:]:
+        if store.bands != stores[0].bands:
+            raise BadInput(
+                f"season {store.season}", f"bands {list(store.bands)} are not those of {stores[0].season}",
+                "name the common ones in dataset.bands and prepare again",
+            )  # fmt: skip
+    rule = drawable(study.lengths[study.pretrain.length])[0]
+    picked = [(store, selection) for store in stores for selection in select(store, study, "pretrain", reporter)]
+    return [read_series(store, selection, rule, study.method) for store, selection in picked]
+
+
+def _held_out(windows: Sequence[Series], seed: int) -> tuple[list[Series], list[Series]]:
+    """(training, validation): the same tiles are held out in every season."""
+    tiles = sorted({window.tile for window in windows})
+    if len(tiles) < 2:
+        raise BadInput(
+            "params.yaml, field splits.pretrain", f"{len(tiles)} tile", "give it two or more: one is held out"
+        )
+    order = np.random.default_rng(seed).permutation(len(tiles))
+    held = {tiles[i] for i in order[: max(1, round(HELD_OUT * len(tiles)))]}
+    return [w for w in windows if w.tile not in held], [w for w in windows if w.tile in held]
+
+
+def _pooled(stores: Sequence[SeasonStore]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation [C] over seasons of equal weight."""
+    means, deviations = (np.stack([getattr(s, name) for s in stores]).astype(np.float64) for name in ("mean", "std"))
+    mean = means.mean(0)
+    deviation = np.sqrt((deviations**2 + means**2).mean(0) - mean**2)
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def _objective(
+    study: Study, stores: Sequence[SeasonStore], windows: tuple[list[Series], list[Series]]
+) -> tuple[Filling, Card]:
+    length, bands, device = study.pretrain.length, stores[0].bands, pick(study.compute)
+    network = build_reconstructor(Config.of(study.model.size, len(bands)), study.seed).to(device.device)
+    training, validation = loaders(study, study.pretrain, length, windows, _pooled(stores), study.seed)
+    described = card(study, stores[0], training, length, study.seed, "+".join(study.pretrain.seasons))
+    return Filling(network, training, validation, study, bands, device), described
+
+
+def _sample(path: Path, objective: Filling) -> None:
+    """The first held-out window, what was hidden of it and what was made of that, in reflectance."""
+    objective.network.eval()
+    batch = objective.validation.batch(0, 0).to(objective.device.device)
+    with torch.inference_mode():
+        hidden, _ = objective.hide(batch, "validation", 0)
+        predicted = objective.predict(batch, hidden).cpu()
+    mean, std = objective.validation.scale
+    window = objective.validation.windows[0]
+    T = len(window.dates)
+    np.savez_compressed(
+        path, images=(batch.reflectance[0, :T] / 10_000).cpu().numpy(),
+        reconstruction=((predicted[0, :T] * std + mean) / 10_000).numpy(), hidden=hidden[0, :T].cpu().numpy(),
+        dates=batch.positions[0, :T].cpu().numpy(), valid=batch.valid[0, :T].cpu().numpy(), tile=window.tile,
+    )  # fmt: skip
