@@ -18,14 +18,15 @@ TRAIN = (*SEE, "data/loader.py", "training")
 CODE: dict[str, tuple[str, ...]] = {
     "fetch": ("data/fetch.py", "data/simulate", "data/tfrecord.py"),
     "prepare": (
-        *READ, "data/cube.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/tfrecord.py", "data/validation.py",
+        *READ, "data/cube.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/reading.py",
+        "data/tfrecord.py", "data/validation.py",
     ),
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
-    "report": ("report", "palette.py"),
+    "report": ("data/lengths.py", "data/store.py", "data/tile.py", "palette.py", "report"),
     "export": ("export.py", "model", "palette.py"),
-    "predict": (*READ, "data/cube.py", "model", "palette.py", "predict.py"),
+    "predict": (*READ, "data/cube.py", "data/reading.py", "model", "palette.py", "predict.py"),
 }  # fmt: skip
 
 

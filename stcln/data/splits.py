@@ -122,24 +122,31 @@ def _names(splits: Iterable[str]) -> set[str]:
 
 
 def _same_ground(a: SeasonStore, tiles_a: list[int], b: SeasonStore, tiles_b: list[int]) -> list[tuple[int, int]]:
-    """Pairs of tiles with the same id, or with footprints that overlap by more than a line."""
-    boxes = _boxes(b, tiles_b)
+    """Pairs of tiles with the same id, or with footprints that overlap by more than half a pixel."""
+    corners_a, corners_b = _corners(a, tiles_a), _corners(b, tiles_b)
+    low, high = corners_b.min(1), corners_b.max(1)
     ids = np.array([b.ids[i] for i in tiles_b], dtype=object)
     pairs = []
-    for i, (left, bottom, right, top) in zip(tiles_a, _boxes(a, tiles_a).tolist(), strict=True):
-        hit = ids == a.ids[i]
+    for i, corners in zip(tiles_a, corners_a, strict=True):
+        hits = set(np.flatnonzero(ids == a.ids[i]).tolist())
         if a.crs == b.crs:
-            hit |= (boxes[:, 0] < right) & (boxes[:, 2] > left) & (boxes[:, 1] < top) & (boxes[:, 3] > bottom)
-        pairs += [(i, tiles_b[j]) for j in np.flatnonzero(hit)]
+            near = np.flatnonzero((low < corners.max(0)).all(1) & (high > corners.min(0)).all(1)).tolist()
+            hits |= {j for j in near if _overlap(corners, corners_b[j]) > np.hypot(*a.transform(i)[0:4:3]) / 2}
+        pairs += [(i, tiles_b[j]) for j in sorted(hits)]
     return pairs
 
 
-def _boxes(store: SeasonStore, tiles: list[int]) -> NDArray[np.float64]:
-    """Footprints [tile,4] as left, bottom, right, top in metres."""
+def _corners(store: SeasonStore, tiles: list[int]) -> NDArray[np.float64]:
+    """Corners of the footprints [tile,4,2] in metres, in turn; a footprint may be rotated against the map."""
     H, W = store.size
-    boxes = []
-    for tile in tiles:
-        a, b, c, d, e, f = store.transform(tile)
-        xs, ys = (c, c + a * W + b * H), (f, f + d * W + e * H)
-        boxes.append((min(xs), min(ys), max(xs), max(ys)))
-    return np.array(boxes, np.float64).reshape(-1, 4)
+    grid = np.array([(0, 0), (W, 0), (W, H), (0, H)], np.float64)
+    found = [grid @ np.array([(a, d), (b, e)]) + (c, f) for a, b, c, d, e, f in map(store.transform, tiles)]
+    return np.array(found, np.float64).reshape(-1, 4, 2)
+
+
+def _overlap(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Depth in metres to which two convex polygons [4,2] overlap; 0 or less if they do not (separating axes)."""
+    edges = np.concatenate([np.roll(shape, -1, axis=0) - shape for shape in (p, q)])
+    normals = np.stack([-edges[:, 1], edges[:, 0]]) / np.hypot(edges[:, 0], edges[:, 1])
+    over_p, over_q = p @ normals, q @ normals
+    return float((np.minimum(over_p.max(0), over_q.max(0)) - np.maximum(over_p.min(0), over_q.min(0))).min())

@@ -279,3 +279,8 @@ class SeasonStore:
         keep = np.arange(T) if dates is None else dates
         reflectance = self._reflectance[tile, :T, :, y, x][keep]
         return reflectance, self._valid[tile, :T, y, x][keep], self._label[tile, y, x]
+
+    def read_valid(self, tile: int) -> NDArray[np.bool_]:
+        """The validity of a whole tile, bool [T,H,W], without reading its reflectance."""
+        found: NDArray[np.bool_] = self._valid[tile, : len(self.dates(tile))]
+        return found

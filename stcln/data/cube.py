@@ -1,0 +1,262 @@
+"""A data cube of one's own: a NetCDF file or a Zarr store a season, read lazily, and its tiles.
+
+Dimensions time, y, x; one variable a band (B02, B03, ...); a label variable (y, x) with CF flag_values and
+flag_meanings; an optional scene classification `SCL`; a coordinate reference system in attribute `crs` or a CF grid
+mapping.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from stcln.data.reading import Findings, band_indices, band_name, class_table, tidy, to_classes, to_int16
+from stcln.data.tile import Tile
+from stcln.errors import BadInput
+from stcln.study import Dataset
+
+USABLE = (4, 5, 6, 7)
+"""SCL classes that count as seen: vegetation, bare soil, water, unclassified.
+
+Left out: nodata, saturated, dark, shadow, medium and high cloud, cirrus, snow.
+"""
+SPLITS = ("train", "train", "validation", "test")
+"""Split of a tile by (row + 2 column) mod 4 on the map's grid: every square of 2 x 2 tiles has two, one and one."""
+NEAR = 1e-6
+
+
+class Cube:
+    """One cube, opened lazily: only what `read` asks for is read.
+
+    Attributes:
+        path: The file or directory.
+        season: Attribute `season`, else the year in the name.
+        crs: `EPSG:<code>`.
+        bands: All bands, in the file's order, with two digits.
+        names: The variables of these bands.
+        dates: datetime64[D] [T] as stored, unsorted and repeated days included.
+        shape: H, W in pixels.
+        resolution: Side of a pixel in metres.
+        left, top: Outer corner in metres.
+
+    Raises:
+        BadInput: It is not such a cube; the missing part is named.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        engine = "zarr" if path.is_dir() else "netcdf4"
+        try:
+            data = xr.open_dataset(path, engine=engine, mask_and_scale=False, chunks=None, cache=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(path, f"not a NetCDF file or Zarr store: {error}", "convert it with xarray") from None
+        if missing := {"time", "y", "x"} - set(data.coords):
+            raise BadInput(path, f"no coordinate {', '.join(sorted(missing))}", "name the dimensions time, y and x")
+        self.names = [str(name) for name in data if re.fullmatch(r"B\d\d?A?", str(name))]
+        if not self.names:
+            raise BadInput(path, "no band variable", "name one variable a band B02, B03, ...")
+        self.data = data.transpose("time", "y", "x", missing_dims="ignore")
+        self.bands = tuple(band_name(name) for name in self.names)
+        self.crs = self._crs()
+        self.dates = data.time.values.astype("datetime64[D]")
+        self.shape = (data.sizes["y"], data.sizes["x"])
+        self.resolution, self.left, self.top = self._ground()
+
+    @cached_property
+    def season(self) -> str:
+        """Attribute `season`, else the first year in the name."""
+        named = re.search(r"(?:19|20)\d\d", self.path.stem)
+        return str(self.data.attrs.get("season") or (named[0] if named else ""))
+
+    @cached_property
+    def label(self) -> xr.DataArray:
+        """The label variable.
+
+        Raises:
+            BadInput: There is none, or more than one.
+        """
+        found = [v for v in self.data.data_vars.values() if v.dims == ("y", "x") and "flag_meanings" in v.attrs]
+        if len(found) != 1:
+            problem = f"{len(found)} variables (y, x) with flag_values and flag_meanings"
+            raise BadInput(self.path, problem, "keep one label variable with CF flags")
+        return found[0]
+
+    @property
+    def flags(self) -> dict[int, str]:
+        """Class name by raw label."""
+        names = str(self.label.attrs["flag_meanings"]).split()
+        values = np.atleast_1d(self.label.attrs.get("flag_values", [])).tolist()
+        if len(names) != len(values):
+            problem = f"{len(values)} flag_values and {len(names)} flag_meanings"
+            raise BadInput(f"{self.path}, variable {self.label.name}", problem, "give every value one name")
+        return dict(zip(values, names, strict=True))
+
+    def read(
+        self, rows: slice, columns: slice, picked: list[int], tile: str, findings: Findings
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Read a window, north up, all stored dates.
+
+        A pixel is valid where SCL is usable (without SCL: anywhere), no band is NaN and not all are nodata
+        (`_FillValue`, or 0 without one). CF scale_factor and add_offset give reflectance; numbers without them are
+        x 10,000 already.
+
+        Args:
+            rows: Of the window, from the north.
+            columns: Of the window, from the west.
+            picked: Indices of the bands.
+            tile: Name for the findings.
+            findings: Clipped values are told to it.
+
+        Returns:
+            Reflectance x 10,000 int16 [T,C,H,W], valid bool [T,H,W].
+        """
+        images, empty, broken = [], [], []
+        for i in picked:
+            variable = self._window(self.names[i], rows, columns)
+            raw, at = variable.values, variable.attrs
+            missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
+            broken.append(missing)
+            empty.append(missing | (raw == at.get("_FillValue", 0)))
+            if "scale_factor" in at or "add_offset" in at:
+                raw = np.rint((raw * float(at.get("scale_factor", 1)) + float(at.get("add_offset", 0))) * 10_000)
+            images.append(to_int16(np.where(missing, 0, raw), tile, findings))
+        findings.add("pixels with NaN, invalid", tile, int(np.any(broken, axis=0).sum()))
+        valid = ~np.any(broken, axis=0) & ~np.all(empty, axis=0)
+        if "SCL" in self.data:
+            valid &= np.isin(self._window("SCL", rows, columns).values, USABLE)
+        return np.stack(images, axis=1), valid
+
+    def _window(self, name: str, rows: slice, columns: slice) -> xr.DataArray:
+        return self._upright(self.data[name]).isel(y=rows, x=columns)
+
+    def labels(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Raw labels of a window [H,W], north up."""
+        return self._upright(self.label).isel(y=rows, x=columns).values
+
+    def _upright(self, variable: xr.DataArray) -> xr.DataArray:
+        south_up = self.data.y.values[-1] > self.data.y.values[0]
+        return variable.isel(y=slice(None, None, -1)) if south_up else variable
+
+    def _crs(self) -> str:
+        maps = [v.attrs for v in self.data.variables.values() if {"crs_wkt", "spatial_ref"} & set(v.attrs)]
+        found = self.data.attrs.get("crs") or next((at.get("crs_wkt") or at["spatial_ref"] for at in maps), None)
+        try:
+            code = CRS.from_user_input(found).to_epsg()
+        except CRSError:
+            code = None
+        if code is None:
+            raise BadInput(f"{self.path}, attribute crs", f"{found!r} has no EPSG code", "set it to `EPSG:<code>`")
+        return f"EPSG:{code}"
+
+    def _ground(self) -> tuple[float, float, float]:
+        """Resolution, left and top edge in metres, from the coordinates of pixel centres."""
+        x, y = (self.data[axis].values.astype(np.float64) for axis in ("x", "y"))
+        steps = np.abs(np.concatenate([np.diff(x), np.diff(y)]))
+        if not len(steps) or steps.min() <= 0 or np.ptp(steps) > NEAR * steps.max() or x[-1] < x[0]:
+            raise BadInput(self.path, "x and y are no even grid of square pixels", "resample the cube to one")
+        size = float(steps[0])
+        return size, float(x[0]) - size / 2, float(y.max()) + size / 2
+
+
+def find(root: Path) -> list[Cube]:
+    """The cubes in a directory, opened."""
+    return (
+        [Cube(path) for path in sorted(root.iterdir()) if path.suffix in (".nc", ".nc4", ".zarr")]
+        if root.is_dir()
+        else []
+    )
+
+
+class Cubes:
+    """A season of a directory of cubes; a `Reader`.
+
+    The cube is cut into squares of `dataset.tile` pixels from its north-west corner. A tile's name and split come from
+    where its south-west corner lies on a grid of such squares from the origin of the map's coordinates, so the same
+    ground has the same name and split in every season; cubes that overlap on shifted grids are refused. What is left at
+    the east and south edge is not read and counted.
+
+    Args:
+        root: The directory of cubes.
+        dataset: The study's.
+        season: The year.
+
+    Raises:
+        BadInput: No cube, or more than one, is of this season, or one is not as it should be.
+    """
+
+    def __init__(self, root: Path, dataset: Dataset, season: str) -> None:
+        cubes = find(root)
+        mine = [cube for cube in cubes if cube.season == season]
+        if len(mine) != 1:
+            problem = f"{len(mine)} cubes of season {season} among {[cube.path.name for cube in cubes]}"
+            raise BadInput(
+                root, problem, "keep one .nc or .zarr a season, with attribute `season` or the year in its name"
+            )
+        self.cube, self.start = mine[0], dataset.start(season)
+        _check_grids(mine[0], cubes, dataset.tile)
+        self.picked = band_indices(str(self.cube.path), self.cube.bands, dataset.bands)
+        self.bands = tuple(self.cube.bands[i] for i in self.picked)
+        self.classes, self.table = class_table(f"{self.cube.path}, flag_meanings", self.cube.flags, dataset.classes)
+        self.side, (H, W) = dataset.tile, self.cube.shape
+        self.corners = {
+            _name(*self._cell(row, column)): (row, column)
+            for row in range(0, H - self.side + 1, self.side) for column in range(0, W - self.side + 1, self.side)
+        }  # fmt: skip
+        self.ids: Sequence[str] = list(self.corners)
+        self.absent: Mapping[str, Sequence[str]] = {}
+        self.findings = Findings()
+        rest = H * W - len(self.ids) * self.side**2
+        self.findings.add("pixels at the east and south edge that fill no tile, left out", self.cube.path.name, rest)
+
+    def read(self, tile: str) -> Tile:
+        """Read one tile.
+
+        Raises:
+            BadInput: A label is without flag, or no date is in the season.
+        """
+        row, column = self.corners[tile]
+        rows, columns = slice(row, row + self.side), slice(column, column + self.side)
+        where, size = f"{self.cube.path}, tile {tile}", self.cube.resolution
+        labels = to_classes(
+            where, self.cube.labels(rows, columns), self.table, "give it a flag_value and a flag_meaning"
+        )
+        series = (self.cube.dates, *self.cube.read(rows, columns, self.picked, tile, self.findings))
+        dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)
+        north, east = self._cell(row, column)
+        transform = (size, 0.0, self.cube.left + column * size, 0.0, -size, self.cube.top - row * size)
+        return Tile(tile, SPLITS[(north + 2 * east) % 4], reflectance, dates, valid, labels, self.cube.crs, transform)
+
+    def _cell(self, row: int, column: int) -> tuple[int, int]:
+        """Row and column, on the map's grid, of the tile whose north-west pixel is (row, column)."""
+        size, ground = self.cube.resolution, self.side * self.cube.resolution
+        south, west = self.cube.top - (row + self.side) * size, self.cube.left + column * size
+        return int(np.floor(south / ground + NEAR)), int(np.floor(west / ground + NEAR))
+
+
+def _name(north: int, east: int) -> str:
+    return f"n{north}e{east}"
+
+
+def _check_grids(cube: Cube, cubes: list[Cube], side: int) -> None:
+    """Refuse cubes that overlap but whose tiles do not lie on one another."""
+    left, bottom, right, top = _bounds(cube)
+    for other in cubes:
+        west, south, east, north = _bounds(other)
+        if other.crs != cube.crs or west >= right or east <= left or south >= top or north <= bottom:
+            continue
+        shifts = [(west - left) / cube.resolution % side, (north - top) / cube.resolution % side]
+        if other.resolution != cube.resolution or any(min(s, side - s) > NEAR * side for s in shifts):
+            problem = f"overlaps {other.path.name}, whose tiles of {side} pixels are shifted by {shifts} pixels"
+            raise BadInput(cube.path, problem, "crop both to the same corner, or to corners whole tiles apart")
+
+
+def _bounds(cube: Cube) -> tuple[float, float, float, float]:
+    H, W = cube.shape
+    return cube.left, cube.top - H * cube.resolution, cube.left + W * cube.resolution, cube.top

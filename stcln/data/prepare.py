@@ -1,0 +1,98 @@
+"""The step `prepare`: a season of the archive, tile by tile, into a season store with its validation and lineage."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from stcln.data import store
+from stcln.data.cube import Cubes
+from stcln.data.mtlcc import Mtlcc
+from stcln.data.pastis import Pastis
+from stcln.data.reading import Reader, expect
+from stcln.data.splits import plays
+from stcln.data.tile import Tile
+from stcln.data.validation import Tally, ndvi_by_class_and_month
+from stcln.errors import BadInput
+from stcln.events import Reporter, Value
+from stcln.stages import write_lineage
+from stcln.storage import whole_directory, write_json
+from stcln.study import Dataset, Study
+from stcln.workspace import Workspace
+
+READERS: dict[str, Callable[[Path, Dataset, str], Reader]] = {"mtlcc": Mtlcc, "pastis": Pastis, "cube": Cubes}
+
+
+def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, Value]:
+    """Write the store of a season. Broken tiles are left out by name; what cannot be used leaves nothing behind.
+
+    Args:
+        workspace: The study's.
+        season: Its name, a year.
+        reporter: Told every rejected tile and every kind of repair.
+
+    Returns:
+        Counts of tiles, rejected tiles, absent ids and images; the share of pixels not seen.
+
+    Raises:
+        BadInput: The archive lacks the season or a list, or more than `dataset.max_rejected` of its tiles are broken.
+    """
+    study = workspace.study
+    reader = READERS[study.dataset.layout](workspace.raw / study.dataset.root, study.dataset, season)
+    tally = Tally(reader)
+    header = _header(study, season, reader)
+    with whole_directory(workspace.season(season)) as part:
+        store.write(part, _sound(reader, tally, study, reporter), header, lambda tile: _trained_on(study, tile))
+        validation = tally.document(ndvi_by_class_and_month(store.SeasonStore.open(part)))
+        write_json(part / "validation.json", validation)
+        write_lineage(part, workspace, "prepare", season=season)
+    for what, ids in validation["absent"].items():
+        if ids:
+            reporter.note(f"season {season}: {what}", {"ids": len(ids), "first": " ".join(ids[:5])})
+    for what, found in validation["findings"].items():
+        reporter.note(f"season {season}: {what}", {"tiles": found["tiles"], "events": found["events"]})
+    return {key: validation[key] for key in ("tiles", "rejected_tiles", "absent_ids", "images", "cloud_share")}
+
+
+def _header(study: Study, season: str, reader: Reader) -> store.Header:
+    if unknown := [name for name in study.dataset.ignore if name not in reader.classes]:
+        problem = f"no class {', '.join(map(repr, unknown))} among {', '.join(reader.classes)}"
+        raise BadInput("params.yaml, field dataset.ignore", problem, "name classes of the data set")
+    return store.Header(
+        season=season, start=study.dataset.start(season), layout=study.dataset.layout, bands=reader.bands,
+        classes=reader.classes, ignore=tuple(reader.classes.index(name) for name in study.dataset.ignore),
+        simulated=study.simulated,
+    )  # fmt: skip
+
+
+def _sound(reader: Reader, tally: Tally, study: Study, reporter: Reporter) -> Iterator[Tile]:
+    """The tiles that are whole and alike; the others are noted."""
+    allowed = study.dataset.max_rejected * len(reader.ids)
+    first: Tile | None = None
+    for done, name in enumerate(reader.ids, 1):
+        try:
+            tile = reader.read(name)
+            first = first or tile
+            _check_alike(name, tile, first)
+        except BadInput as error:
+            tally.rejected[name] = str(error)
+            reporter.note(f"tile {name} rejected: {error}")
+            if len(tally.rejected) > allowed:
+                problem = f"{len(tally.rejected)} of {len(reader.ids)} tiles are broken; the last: {error.problem}"
+                remedy = f"{error.remedy}, or raise dataset.max_rejected ({study.dataset.max_rejected:g})"
+                raise BadInput(error.where, problem, remedy) from error
+        else:
+            tally.add(tile)
+            yield tile
+        reporter.progress("tile", done, len(reader.ids))
+
+
+def _check_alike(name: str, tile: Tile, first: Tile) -> None:
+    expect(
+        f"tile {name}", f"an image (first tile: {first.id})", tile.reflectance.shape[1:], first.reflectance.shape[1:]
+    )
+    if tile.crs != first.crs:
+        raise BadInput(f"tile {name}", f"lies in {tile.crs}, tile {first.id} in {first.crs}", "keep one crs a season")
+
+
+def _trained_on(study: Study, tile: Tile) -> bool:
+    roles = (study.splits.train, study.splits.pretrain)
+    return any(plays(role, tile.id, tile.split, study.method.lists) for role in roles)

@@ -1,0 +1,155 @@
+"""What the readers of all layouts share: the reader's interface, sorted single dates, class and band tables, integers.
+
+A tile that breaks a rule raises `BadInput`; what is repaired instead is told to `Findings`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcln.data.tile import VOID, Tile
+from stcln.errors import BadInput
+
+SPAN = np.timedelta64(475, "D")  # 1.3 years: a season's dates lie within so much of its start
+HIGHEST = np.iinfo(np.int16).max
+
+Cube3 = tuple[NDArray[np.datetime64], NDArray[np.int16], NDArray[np.bool_]]
+"""Dates [T], reflectance [T,C,H,W], valid [T,H,W]."""
+
+
+class Findings:
+    """What was repaired or left out, by sentence and tile, for validation.json."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
+
+    def add(self, what: str, tile: str, count: int = 1) -> None:
+        """Count an event in a tile; a count of 0 is not an event."""
+        if count:
+            tiles = self.counts.setdefault(what, {})
+            tiles[tile] = tiles.get(tile, 0) + int(count)
+
+
+class Reader(Protocol):
+    """A season of an archive.
+
+    Attributes:
+        bands: Names of the bands read, in order.
+        classes: Class names by index.
+        ids: The tiles to read, in order.
+        absent: Ids that a list names and the archive lacks, or the reverse, by reason.
+        findings: Filled by `read`.
+    """
+
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    ids: Sequence[str]
+    absent: Mapping[str, Sequence[str]]
+    findings: Findings
+
+    def read(self, tile: str) -> Tile:
+        """Read one tile.
+
+        Raises:
+            BadInput: It is broken, with the reason.
+        """
+
+
+def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings) -> Cube3:
+    """Sort a series, merge the images of one day, leave out dates outside the season's span [start, start + 475 days).
+
+    Of a day with several images every pixel takes the first that is valid there, in the archive's order.
+
+    Raises:
+        BadInput: No date is left, or one is not a date.
+    """
+    dates, reflectance, valid = series
+    if np.isnat(dates).any():
+        raise BadInput(where, "a date is missing", "mend the dates of the archive")
+    begin = np.datetime64(start)
+    inside = np.flatnonzero((dates >= begin) & (dates < begin + SPAN))
+    findings.add("dates outside the season's span, left out", tile, len(dates) - len(inside))
+    if not len(inside):
+        raise BadInput(
+            where, f"no date between {begin} and {begin + SPAN}", "check dataset.season_start and the season"
+        )
+    findings.add("dates unsorted, sorted", tile, int((np.diff(dates) < np.timedelta64(0)).any()))
+    order = inside[np.argsort(dates[inside], kind="stable")]
+    unique, first = np.unique(dates[order], return_index=True)
+    findings.add("images of a day that has another, merged", tile, len(order) - len(unique))
+    kept, seen = reflectance[order[first]], valid[order[first]]
+    for i in np.setdiff1d(np.arange(len(order)), first):
+        day = int(np.searchsorted(unique, dates[order[i]]))
+        fill = valid[order[i]] & ~seen[day]
+        kept[day] = np.where(fill, reflectance[order[i]], kept[day])
+        seen[day] |= fill
+    return unique, kept, seen
+
+
+def to_int16(values: NDArray[Any], tile: str, findings: Findings) -> NDArray[np.int16]:
+    """Reflectance x 10,000 as int16; what lies above 32,767 becomes that and is counted."""
+    findings.add("values above 32,767, clipped", tile, int((values > HIGHEST).sum()))
+    clipped: NDArray[np.int16] = np.clip(values, -HIGHEST, HIGHEST).astype(np.int16)
+    return clipped
+
+
+def class_table(
+    where: str, archive: Mapping[int, str], wanted: Sequence[str]
+) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Class names by index, and the index of every raw value of the archive.
+
+    Args:
+        where: Name of the archive's list, for messages.
+        archive: Name by raw value, in the archive's order.
+        wanted: `dataset.classes`; empty: the archive's, without `void`. Names it leaves out become 255.
+
+    Raises:
+        BadInput: No name is wanted that the archive knows, or there are more than 255.
+    """
+    classes = tuple(wanted) or tuple(name for name in archive.values() if name != "void")
+    if len(classes) > VOID or not set(classes) & set(archive.values()):
+        problem = f"{len(classes)} classes wanted, of which {len(set(classes) & set(archive.values()))} are known here"
+        raise BadInput(where, problem, f"name up to {VOID} of {sorted(set(archive.values()))} in dataset.classes")
+    index = {name: i for i, name in enumerate(classes)}
+    return classes, {raw: index.get(name, VOID) for raw, name in archive.items()}
+
+
+def to_classes(where: str, raw: NDArray[Any], table: Mapping[int, int], remedy: str) -> NDArray[np.uint8]:
+    """Class indices of raw labels, uint8 of the same shape.
+
+    Raises:
+        BadInput: A raw value is in no list.
+    """
+    values, inverse = np.unique(raw, return_inverse=True)
+    if unknown := [int(value) for value in values if int(value) not in table]:
+        raise BadInput(where, f"unknown class {', '.join(map(str, unknown))}", remedy)
+    indices = np.array([table[int(value)] for value in values], np.uint8)
+    return np.take(indices, inverse).reshape(raw.shape)
+
+
+def band_name(name: str) -> str:
+    """The name of a Sentinel-2 band with two digits: `B2` and `B02` are `B02`."""
+    return re.sub(r"^B(\d)$", r"B0\1", name)
+
+
+def band_indices(where: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Indices into `found` of the wanted bands, in their order; all if none is wanted.
+
+    Raises:
+        BadInput: A wanted band does not exist.
+    """
+    names = [band_name(name) for name in found]
+    if unknown := [name for name in wanted if band_name(name) not in names]:
+        raise BadInput(where, f"no band {', '.join(unknown)}", f"choose dataset.bands among {', '.join(names)}")
+    return [names.index(band_name(name)) for name in wanted] or list(range(len(names)))
+
+
+def expect(where: str, what: str, found: Sequence[int], wanted: Sequence[int]) -> None:
+    """Refuse a shape other than the wanted one."""
+    if tuple(found) != tuple(wanted):
+        problem = f"{what} has shape {tuple(found)}, not {tuple(wanted)}"
+        raise BadInput(where, problem, "fetch the tile again, or leave it out")
