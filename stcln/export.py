@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def choose(workspace: Workspace) -> Champion:
 
 def _champion_of(season: str, length: str, arm: str, scores: dict[str, Any], path: Path) -> Champion:
     try:
-        miou = float(np.mean([[test["miou"] for test in run["tests"].values()] for run in scores["seeds"]]))
+        miou = fmean(fmean(test["miou"] for test in run["tests"].values()) for run in scores["seeds"])
         best = max(scores["seeds"], key=lambda run: float(run["validation"]))
         return Champion(season, length, arm, best["seed"], miou, best["validation"], scores["simulated"])
     except (KeyError, TypeError, ValueError) as error:
@@ -97,7 +98,7 @@ def _champion_of(season: str, length: str, arm: str, scores: dict[str, Any], pat
 
 
 def measure(model: Path, network: STCLN, card: Card) -> float:
-    """Largest absolute difference of a logit between onnxruntime and torch, on simulated series with clouds and padding."""
+    """Largest difference of a logit between onnxruntime and torch, on simulated series with clouds and padding."""
     predict, _ = read_onnx(model)
     served = Served(network, card).eval()
     largest = 0.0

@@ -91,8 +91,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise BadInput(path, "the file is missing", REMEDY) from None
     except UnpicklingError:
         raise BadInput(path, "it is not a checkpoint, or asks to run code when read", REMEDY) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise BadInput(path, f"not readable: {str(error).splitlines()[0]}", REMEDY) from None
+    except Exception as error:  # broken bytes fail in the unpickler in any way they like
+        raise BadInput(path, f"not readable as a checkpoint ({type(error).__name__})", REMEDY) from None
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInput(path, "it does not hold a state dict of tensors", REMEDY)
@@ -110,6 +110,8 @@ def _fill(path: Path, state: dict[str, Tensor]) -> Encoder | STCLN:
         network.to_empty(device="cpu").load_state_dict(state)
     except KeyError as error:
         raise BadInput(path, f"the tensor {error} is missing", REMEDY) from None
+    except (IndexError, TypeError):
+        raise BadInput(path, "a tensor that gives bands or classes has too few dimensions", REMEDY) from None
     except RuntimeError as error:
         raise BadInput(path, " ".join(str(error).split()), REMEDY) from None
     return network.eval()

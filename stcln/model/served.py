@@ -110,7 +110,9 @@ def read_onnx(path: Path) -> tuple[Predictor, Card]:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds have no common base
-        raise BadInput(path, f"not an ONNX model: {str(error).splitlines()[0]}", "run `python -m stcln export`") from None
+        raise BadInput(
+            path, f"not an ONNX model: {str(error).splitlines()[0]}", "run `python -m stcln export`"
+        ) from None
     text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
     try:
         card = Card.model_validate_json(text or "")

@@ -80,7 +80,7 @@ def predict_tile(
     predict = predictor(network, card, compute) if isinstance(network, nn.Module) else network
     H, W = reflectance.shape[-2:]
     side = max(H, W) if card.method.get("test_window") == "tile" else card.window
-    rows, columns = _starts(H, side, overlap), _starts(W, side, overlap)
+    rows, columns = starts(H, side, overlap), starts(W, side, overlap)
     height, width = min(H, side), min(W, side)
     weight = np.outer(_hill(height), _hill(width))
     total = np.zeros((len(card.classes), H, W), np.float32)
@@ -95,7 +95,7 @@ def predict_tile(
     return result
 
 
-def _starts(length: int, side: int, overlap: float) -> list[int]:
+def starts(length: int, side: int, overlap: float) -> list[int]:
     """Where windows begin along an axis; the last ends at its end."""
     if length <= side:
         return [0]
@@ -106,8 +106,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 def _hill(side: int) -> NDArray[np.float32]:
     """Weights [side] that rise from the edges to the middle and are nowhere 0."""
     steps = np.arange(1, side + 1, dtype=np.float32)
-    hill: NDArray[np.float32] = np.minimum(steps, steps[::-1]) / ((side + 1) // 2)
-    return hill
+    return (np.minimum(steps, steps[::-1]) / ((side + 1) // 2)).astype(np.float32)
 
 
 def _batches(corners: Iterator[Any]) -> Iterator[list[tuple[int, int]]]:
