@@ -44,7 +44,7 @@ class Dataset(_Part):
     tile: Count = 32
     """Cubes only: side in pixels of the tiles a cube is cut into, on a grid fixed in map coordinates."""
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of tiles that may be broken before `prepare` fails. Ids that MTLCC lists and disk lacks are counted apart."""
+    """Share of tiles that may be broken before `prepare` fails. Ids that only an MTLCC list names are counted apart."""
 
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""

@@ -83,10 +83,10 @@ class Tally:
 
 
 def ndvi_by_class_and_month(store: SeasonStore, most: int = 256) -> dict[str, dict[int, float]]:
-    """Median NDVI of a crop's valid pixels, by class name and month (1 to 12) of the season's own year.
+    """NDVI of a class by month (1 to 12) of the season's year: the median over dates of the median over valid pixels.
 
     Only dates on which more than 70 % of the scene is valid count; the scene of a date is all tiles that have it.
-    Medians are exact to 0.001.
+    The medians over pixels are exact to 0.001.
 
     Args:
         store: The season. Without bands B04 and B08 the result is empty.
@@ -95,47 +95,50 @@ def ndvi_by_class_and_month(store: SeasonStore, most: int = 256) -> dict[str, di
     if not {"B04", "B08"} <= set(store.bands):
         return {}
     tiles = np.unique(np.linspace(0, len(store) - 1, most).round().astype(int)).tolist()
-    clear = _clear_dates(store, tiles)
-    counts = np.zeros((len(store.classes), 13, BINS), np.int64)
+    dates = _clear_dates(store, tiles)
+    counts = np.zeros((len(store.classes), len(dates), BINS), np.int32)
     for tile in tiles:
-        _count_ndvi(store, tile, clear, counts)
+        _count_ndvi(store, tile, dates, counts)
     found: dict[str, dict[int, float]] = {}
-    for k, name in enumerate(store.classes):
-        months = np.flatnonzero(counts[k].sum(1)).tolist()
-        if months:
-            found[name] = {month: _median(counts[k, month]) for month in months}
+    for name, by_date in zip(store.classes, counts, strict=True):
+        medians: dict[int, list[float]] = {}
+        for day, histogram in zip(dates, by_date, strict=True):
+            if histogram.any():
+                medians.setdefault(int(str(day)[5:7]), []).append(_median(histogram))
+        if medians:
+            found[name] = {month: round(float(np.median(values)), 4) for month, values in medians.items()}
     return found
 
 
-def _count_ndvi(store: SeasonStore, tile: int, clear: Sequence[np.datetime64], counts: NDArray[np.int64]) -> None:
-    """Add a tile's NDVI to the histograms [class, month, bin]."""
+def _count_ndvi(store: SeasonStore, tile: int, dates: NDArray[np.datetime64], counts: NDArray[np.int32]) -> None:
+    """Add a tile's NDVI to the histograms [class, date, bin]."""
     red, nir = store.bands.index("B04"), store.bands.index("B08")
-    dates = store.dates(tile)
-    own = dates.astype("datetime64[Y]").astype(str) == store.season
-    kept = np.flatnonzero(np.isin(dates, np.array(clear, dates.dtype)) & own)
+    kept = np.flatnonzero(np.isin(store.dates(tile), dates))
     if not len(kept):
         return
     reflectance, valid, labels = store.read(tile, kept)
     r, n = reflectance[:, red].astype(np.float64), reflectance[:, nir].astype(np.float64)
-    ndvi = (n - r) / np.maximum(n + r, 1)
-    bins = np.clip(((ndvi + 1) / 2 * BINS).astype(int), 0, BINS - 1)
-    months = dates[kept].astype("datetime64[M]").astype(int) % 12 + 1
+    bins = np.clip(((n - r) / np.maximum(n + r, 1) + 1) / 2 * BINS, 0, BINS - 1).astype(int)
     used = valid & (labels < len(store.classes))
-    month = np.broadcast_to(months[:, None, None], used.shape)[used]
-    np.add.at(counts, (np.broadcast_to(labels, used.shape)[used], month, bins[used]), 1)
+    day = np.searchsorted(dates, store.dates(tile)[kept])[:, None, None]
+    np.add.at(counts, tuple(np.broadcast_to(index, used.shape)[used] for index in (labels, day, bins)), 1)
 
 
-def _clear_dates(store: SeasonStore, tiles: Sequence[int]) -> list[np.datetime64]:
+def _clear_dates(store: SeasonStore, tiles: Sequence[int]) -> NDArray[np.datetime64]:
+    """The dates of the season's own year on which the scene shows, ascending."""
     seen: Counter[np.datetime64] = Counter()
     pixels: Counter[np.datetime64] = Counter()
     for tile in tiles:
         valid = store.read_valid(tile)
-        for day, share in zip(store.dates(tile), valid.sum(axis=(1, 2)).tolist(), strict=True):
-            seen[day] += share
+        for day, count in zip(store.dates(tile), valid.sum(axis=(1, 2)).tolist(), strict=True):
+            seen[day] += count
             pixels[day] += valid[0].size
-    return [day for day, count in seen.items() if count > CLEAR * pixels[day]]
+    clear = [day for day, count in seen.items() if str(day)[:4] == store.season and count > CLEAR * pixels[day]]
+    return np.array(sorted(clear), "datetime64[D]")
 
 
-def _median(histogram: NDArray[np.int64]) -> float:
-    half = np.searchsorted(histogram.cumsum(), histogram.sum() / 2)
-    return round(float((half + 0.5) / BINS * 2 - 1), 4)
+def _median(histogram: NDArray[np.int32]) -> float:
+    """The middle of the bins that hold the middle values."""
+    total, half = histogram.cumsum(), histogram.sum() / 2
+    middle = (np.searchsorted(total, half) + np.searchsorted(total, half, side="right")) / 2
+    return float((middle + 0.5) / BINS * 2 - 1)
