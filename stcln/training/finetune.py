@@ -95,30 +95,23 @@ class Cell:
         def windows(role: RoleName) -> list[Series]:
             picked = select(store, study, role, reporter)
             read = [read_series(store, selection, rule, study.method) for selection in picked]
-            return labels.labelled(labels.scored(read, store.ignore))
+            found = labels.labelled(labels.scored(read, store.ignore))
+            if not found:
+                where = f"season {season}, splits.{role}"
+                problem = "no labelled pixel of a scored class"
+                raise BadInput(where, problem, "give it more tiles, or check dataset.ignore")
+            return found
 
         encoder = _encoder(workspace, store) if arm in study.cells.pretrained else None
         validation = [] if study.finetune.folds else windows("validation")
         return cls(study, store, length, arm, windows("train"), validation, encoder)
 
     def split(self, seed: int) -> tuple[list[Series], list[Series]]:
-        """(training, validation) of a seed: the arm's share of the labels, and where the score comes from.
-
-        Raises:
-            BadInput: One of them has no labelled pixel.
-        """
-        run, folds = seed - self.study.seed, self.study.finetune.folds
+        """(training, validation) of a seed: the arm's share of the labels, and where the score comes from."""
         training = labels.labelled(labels.share(self.training, self.study.arms[self.arm].labels, seed))
-        validation = self.validation
-        if folds:
-            training, validation = labels.fold(training, folds, run, self.study.seed)
-        for role, found in (("train", training), ("validation", validation)):
-            if not found:
-                where = f"season {self.store.season}, splits.{role}"
-                raise BadInput(
-                    where, "no labelled pixel of a scored class", "give it more tiles, or check dataset.ignore"
-                )
-        return training, validation
+        if folds := self.study.finetune.folds:
+            return labels.fold(training, folds, seed - self.study.seed, self.study.seed)
+        return training, self.validation
 
 
 def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> dict[str, Value]:
@@ -143,8 +136,8 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
     study, keys = workspace.study, {"season": season, "length": length, "arm": arm}
     study.check_cell(**keys)
     name = finetune_stage(study, arm)
-    stage = Stage.open(workspace, name, reporter, **keys)
     cell = Cell.read(workspace, season, length, arm, reporter)
+    stage = Stage.open(workspace, name, reporter, **keys)
     trained = [_train(cell, study.seed + index, stage, reporter) for index in range(study.finetune.seeds)]
     with whole_directory(workspace.finetuned(season, length, arm)) as part:
         for one in trained:

@@ -63,13 +63,13 @@ def fold(windows: Sequence[Series], folds: int, which: int, seed: int) -> tuple[
     """Hold one k-th of the tiles back: (training windows, held-back windows). Tiles are whole: neighbours are alike.
 
     Raises:
-        BadInput: There are fewer tiles than folds.
+        BadInput: There are fewer labelled tiles than folds, or one fold.
     """
     tiles = sorted({w.tile for w in windows if (w.labels != VOID).any()})
-    if folds > len(tiles):
+    if not 1 < folds <= len(tiles):
         raise BadInput(
             "params.yaml, field finetune.folds", f"{folds} folds of {len(tiles)} labelled tiles",
-            "lower it, or set 0 to select on the validation tiles",
+            "give 2 folds to as many as there are tiles, or 0 to select on the validation tiles",
         )  # fmt: skip
     order = np.random.default_rng((seed, folds)).permutation(len(tiles))
     held = {tiles[i] for i in order[which % folds :: folds]}

@@ -100,9 +100,9 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
         BadInput: Seasons do not fit together, there is only one tile, or nothing can be masked.
     """
     study = workspace.study
-    stage = Stage.open(workspace, "pretrain", reporter)
     stores = [SeasonStore.open(workspace.season(season)) for season in study.pretrain.seasons]
     windows = _held_out(_read(stores, study, reporter), study.seed)
+    stage = Stage.open(workspace, "pretrain", reporter)
     objective, described = _objective(study, stores, windows)
     run = fit(
         objective, Plan(study.pretrain, study.pretrain.learning_rate, study.seed), stage.run(study.seed), reporter

@@ -1,0 +1,115 @@
+"""What a batch holds, and that order and draws depend on nothing but (seed, epoch, step)."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import torch
+
+from stcln.data.loader import Loader
+from stcln.data.series import Series, statistics
+from stcln.study import Length, Method
+
+MEAN, STD = np.array([100.0, 200.0], np.float32), np.array([10.0, 20.0], np.float32)
+
+
+def series(tile: str, days: list[int], size: int = 3) -> Series:
+    """Reflectance tells date, band, row and column apart."""
+    T = len(days)
+    values = np.arange(T * 2 * size * size).reshape(T, 2, size, size)
+    valid = np.ones((T, size, size), bool)
+    valid[0, 0, 0] = False
+    labels = np.arange(size * size).reshape(size, size).astype(np.uint8)
+    dates = np.datetime64("2018-01-01") + np.array(days)
+    return Series(tile, "2018", date(2018, 1, 1), dates, values.astype(np.int16), valid, labels)
+
+
+def loader(*windows: Series, method: Method | None = None, **options) -> Loader:
+    return Loader(windows, options.pop("size", 2), MEAN, STD, method or Method(), options.pop("seed", 3), **options)
+
+
+def test_a_short_series_is_padded_and_its_padding_is_not_valid():
+    batch = loader(series("a", [5, 20, 40]), series("b", [7])).batch(0, 0)
+    assert batch.images.shape == (2, 3, 2, 3, 3)
+    assert batch.positions.tolist() == [[5, 20, 40], [7, 0, 0]]
+    assert not batch.valid[1, 1:].any() and batch.valid[1, 0].sum() == 8
+    assert not batch.images[1, 1:].any()
+    assert batch.tiles == ("a", "b")
+
+
+def test_as_published_padding_is_attended_and_positions_are_indices():
+    method = Method(positions="index", padding="attended")
+    batch = loader(series("a", [5, 20, 40]), series("b", [7]), method=method).batch(0, 0)
+    assert batch.positions.tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert batch.valid[1, 1:].all()
+
+
+def test_images_are_normalised_with_the_given_statistics():
+    window = series("a", [5, 20])
+    batch = loader(window).batch(0, 0)
+    expected = (window.reflectance - MEAN[:, None, None]) / STD[:, None, None]
+    np.testing.assert_allclose(batch.images[0].numpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(batch.reflectance[0].numpy(), window.reflectance)
+
+
+def test_statistics_are_those_of_the_valid_pixels():
+    window = series("a", [5, 20])
+    mean, std = statistics([window, replace(window, reflectance=window.reflectance * 3)])
+    seen = np.moveaxis(window.reflectance, 1, -1)[window.valid].astype(float)
+    both = np.concatenate([seen, 3 * seen])
+    np.testing.assert_allclose(mean, both.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, both.std(0), rtol=1e-5)
+
+
+def test_an_epoch_shows_every_window_once_in_an_order_of_its_own():
+    tiles = [series(f"t{i}", [5, 20]) for i in range(7)]
+    shuffled = loader(*tiles, training=True)
+    orders = [[tile for batch in shuffled.epoch(epoch) for tile in batch.tiles] for epoch in (1, 2)]
+    assert all(sorted(order) == [t.tile for t in tiles] for order in orders)
+    assert orders[0] != orders[1]
+
+
+def test_a_batch_depends_on_seed_epoch_and_step_alone():
+    tiles = [series(f"t{i}", list(range(5, 90, 10))) for i in range(5)]
+    options = {"training": True, "augment": True, "length": Length(dates=4, choose="random")}
+    straight, jumped = loader(*tiles, **options), loader(*tiles, **options)
+    list(straight.epoch(1))
+    here, there = straight.batch(2, 1), jumped.batch(2, 1)
+    assert here.tiles == there.tiles and torch.equal(here.images, there.images)
+    other = loader(*tiles, **options, seed=4).batch(2, 1)
+    assert other.tiles != here.tiles or not torch.equal(other.images, here.images)
+
+
+def test_random_dates_are_drawn_in_training_only():
+    window, rule = series("a", list(range(5, 95, 10))), Length(dates=3, choose="random")
+    drawn = [loader(window, training=True, length=rule).batch(epoch, 0).positions.tolist() for epoch in range(6)]
+    tested = [loader(window, length=rule).batch(epoch, 0).positions.tolist() for epoch in range(6)]
+    assert len({str(days) for days in drawn}) > 1
+    assert all(days == [[5, 45, 85]] for days in tested)
+
+
+def test_as_published_random_dates_are_drawn_at_test_too_but_seeded():
+    window, rule = series("a", list(range(5, 95, 10))), Length(dates=3, choose="random")
+    loose = loader(window, length=rule, method=Method(dates="redrawn"))
+    drawn = [loose.batch(epoch, 0).positions.tolist() for epoch in range(6)]
+    assert len({str(days) for days in drawn}) > 1
+    assert drawn[2] == loose.batch(2, 0).positions.tolist()
+
+
+def test_augmentation_turns_image_validity_and_labels_together():
+    window = series("a", [5, 20])
+    seen = set()
+    for epoch in range(40):
+        batch = loader(window, training=True, augment=True).batch(epoch, 0)
+        labels = batch.labels[0].flatten()
+        first = batch.reflectance[0, 0, 0].flatten().long()
+        assert torch.equal(first, labels)
+        assert batch.valid[0, 0].flatten()[labels == 0].item() is False
+        seen.add(tuple(labels.tolist()))
+    assert len(seen) == 8
+
+
+def test_another_attempt_at_a_batch_draws_other_samples():
+    shuffled = loader(*[series(f"t{i}", [5, 20]) for i in range(9)], training=True)
+    attempts = {shuffled.batch(1, 0, attempt).tiles for attempt in range(5)}
+    assert len(attempts) > 1 and all(len(tiles) == 2 for tiles in attempts)
