@@ -57,6 +57,9 @@ class Pastis:
         self.absent: Mapping[str, Sequence[str]] = {
             "in metadata.geojson, no S2 file on disk": sorted(self.features.keys() - stored),
             "S2 file on disk, not in metadata.geojson": sorted(stored - features.keys()),
+            "in metadata.geojson, without dates": [
+                n for n, one in features.items() if not one["properties"].get("dates-S2")
+            ],
         }
         self.findings = Findings()
 

@@ -19,6 +19,7 @@ from stcln.study import Dataset, Study
 from stcln.workspace import Workspace
 
 READERS: dict[str, Callable[[Path, Dataset, str], Reader]] = {"mtlcc": Mtlcc, "pastis": Pastis, "cube": Cubes}
+LARGEST_PLAIN = 2  # reflectance that is not x 10,000 stays below
 
 
 def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, Value]:
@@ -41,6 +42,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     header = _header(study, season, reader)
     with whole_directory(workspace.season(season)) as part:
         store.write(part, _sound(reader, tally, study, reporter), header, lambda tile: _trained_on(study, tile))
+        _check_scale(tally)
         validation = tally.document(ndvi_by_class_and_month(store.SeasonStore.open(part)))
         write_json(part / "validation.json", validation)
         write_lineage(part, workspace, "prepare", season=season)
@@ -91,6 +93,12 @@ def _check_alike(name: str, tile: Tile, first: Tile) -> None:
     )
     if tile.crs != first.crs:
         raise BadInput(f"tile {name}", f"lies in {tile.crs}, tile {first.id} in {first.crs}", "keep one crs a season")
+
+
+def _check_scale(tally: Tally) -> None:
+    if tally.seen and tally.high.max() <= LARGEST_PLAIN:
+        problem = f"no valid value of the season is above {tally.high.max()}: reflectance seems not to be x 10,000"
+        raise BadInput("data/raw", problem, "multiply it, or give a cube's bands their CF scale_factor")
 
 
 def _trained_on(study: Study, tile: Tile) -> bool:
