@@ -116,14 +116,13 @@ def _model(path: Path) -> tuple[Predictor, Card]:
 def _map(
     piece: Piece, scene: Scene, network: Predictor, card: Card, compute: Device
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Class and confidence in percent of the part to keep; 255 where no date was seen. No ignored class is given."""
+    """Class and confidence in percent, as evaluation takes them, of the part to keep; 255 where no date was seen."""
     kept = choose(piece.dates, Length(**card.length), scene.season)
     days = (piece.dates[kept] - np.datetime64(scene.start, "D")).astype(np.int64)
     positions = np.arange(len(kept)) if card.method.get("positions") == "index" else days
     seen = piece.valid[kept]
     looked = np.ones_like(seen) if card.method.get("clouds") == "seen" else seen
     scores = predict_tile(network, card, piece.reflectance[kept], looked, positions, compute, OVERLAP)
-    scores[list(card.ignore)] = 0
     y, x = piece.keep
     blind = ~seen[:, y, x].any(axis=0)
     classes = np.where(blind, NODATA, scores.argmax(0)[y, x]).astype(np.uint8)

@@ -35,11 +35,11 @@ def card() -> Card:
 
 @pytest.fixture
 def model(tmp_path: Path, card: Card) -> Path:
-    """A network with random weights, so that every pixel has its own say."""
+    """A network with random weights, its last layer enlarged so that every pixel has its own say."""
     torch.manual_seed(3)
     network = STCLN(Config.of(card.size, 3, 4)).eval()
     with torch.no_grad():
-        next(p for name, p in network.named_parameters() if p.shape == (4, 64) or p.shape[:2] == (4, 64)).mul_(8)
+        next(p for p in network.parameters() if p.shape[:2] == (4, 64)).mul_(8)
     place = tmp_path / "model"
     place.mkdir()
     save(place, network, card)
@@ -79,10 +79,8 @@ def test_the_map_lies_where_the_cube_lies_and_names_its_classes(tmp_path: Path, 
         assert json.loads(image.tags()["stcln_card"])["bands"] == ["B08", "B04", "B03"]
         classes, confidence = image.read()
     assert (classes[:3, :4] == 255).all() and (confidence[:3, :4] == 255).all(), "no date saw this corner"
-    assert set(np.unique(classes[3:])) <= {1, 2, 3, 255} and len(np.unique(classes)) > 2, (
-        "ignored classes are never given"
-    )
-    assert 0 < confidence[classes != 255].min() < confidence[classes != 255].max() <= 100
+    assert set(np.unique(classes[3:])) <= {0, 1, 2, 3, 255} and len(np.unique(classes)) > 2
+    assert 25 <= confidence[classes != 255].min() < confidence[classes != 255].max() <= 100
     assert told["mapped"] == round(float((classes != 255).mean()), 4)
 
 

@@ -1,0 +1,37 @@
+"""The cross-year report of a study: one HTML page, and the same as Markdown, JSON and a figure."""
+
+from stcln import stages, storage
+from stcln.events import Reporter, Value
+from stcln.report import figures
+from stcln.report.collect import collect
+from stcln.report.markdown import markdown, summary
+from stcln.report.page import page
+from stcln.report.tables import headline
+from stcln.workspace import Workspace
+
+__all__ = ["report"]
+
+
+def report(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
+    """Write reports/study: index.html, report.md, report.json, figure3.png. Equal scores give equal bytes.
+
+    Returns:
+        The finding in a sentence, the number of cells reported and of cells not yet scored.
+
+    Raises:
+        BadInput: No cell has been scored, or a file that a scored cell needs is missing or broken.
+    """
+    reporter.progress("report", 0, 3)
+    results = collect(workspace)
+    reporter.progress("report", 1, 3)
+    with storage.whole_directory(workspace.report) as directory:
+        (directory / "index.html").write_text(page(results), encoding="utf-8")
+        reporter.progress("report", 2, 3)
+        (directory / "report.md").write_text(markdown(results), encoding="utf-8")
+        storage.write_json(directory / "report.json", summary(results))
+        (directory / "figure3.png").write_bytes(figures.png(figures.score_against_length(results)))
+        stages.write_lineage(directory, workspace, "report")
+    if results.absent:
+        reporter.note(f"{len(results.absent)} cells have no scores yet", {"absent": ", ".join(results.absent)})
+    reporter.progress("report", 3, 3)
+    return {"finding": headline(results)[0], "cells": len(results.cells), "absent": len(results.absent)}

@@ -1,0 +1,74 @@
+"""The page's section on the data: what was read, what was rejected, what grows there and when it is green."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from stcln.report import figures, html
+from stcln.report.collect import Results
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MOST = 20  # ids or tiles named in a list
+
+
+def data_section(results: Results) -> str:
+    """Counts, dates, classes and NDVI curves of every season."""
+    head = ["season", "tiles", "rejected", "absent ids", "images", "pixels not seen"]
+    parts = [html.table(head, _counts(results)), *_rejected(results)]
+    parts += ["<h3>Days with an image, by month</h3>", html.table(["season", *MONTHS], _months(results))]
+    parts += ["<h3>Pixels by class and split</h3>", _classes(results)]
+    if any(season.ndvi for season in results.seasons.values()):
+        note = "Median NDVI of a class's clear pixels by month of the season's own year."
+        parts += ["<h3>Greenness by class</h3>", html.figure(figures.svg(figures.ndvi_curves(results)), note)]
+    return html.section("data", "Data", *parts)
+
+
+def _counts(results: Results) -> list[str]:
+    rows = []
+    for name, season in results.seasons.items():
+        found = season.validation
+        counts = [f"{found[field]:,}" for field in ("tiles", "rejected_tiles", "absent_ids", "images")]
+        cells = "".join(html.cell(text) for text in (*counts, f"{found['cloud_share']:.1%}"))
+        rows.append(f"<tr>{html.cell(name, 't')}{cells}</tr>")
+    return rows
+
+
+def _rejected(results: Results) -> list[str]:
+    said = []
+    for name, season in results.seasons.items():
+        found = season.validation
+        said += [f"{name}: {why}: {_some(ids)}." for why, ids in found["absent"].items() if ids]
+        said += [f"{name}: tile {tile} rejected: {why}" for tile, why in islice(found["rejected"].items(), MOST)]
+        said += [f"{name}: {what}: {f['events']:,} in {f['tiles']:,} tiles." for what, f in found["findings"].items()]
+    return [html.listing(said)] if said else []
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(map(str, ids[:MOST])) + (f" and {len(ids) - MOST} more" if len(ids) > MOST else "")
+
+
+def _months(results: Results) -> list[str]:
+    rows = []
+    for name, season in results.seasons.items():
+        counts = _by_month(season.validation["dates_per_month"])
+        rows.append(f"<tr>{html.cell(name, 't')}{''.join(html.cell(str(n) if n else '') for n in counts)}</tr>")
+    return rows
+
+
+def _by_month(months: Mapping[str, int]) -> list[int]:
+    return [sum(n for month, n in months.items() if int(month[-2:]) == at) for at in range(1, 13)]
+
+
+def _classes(results: Results) -> str:
+    columns: list[tuple[str, Mapping[str, Any]]] = [
+        (f"{split}\n{name}", counts)
+        for name, season in results.seasons.items()
+        for split, counts in season.validation["pixels_per_class"].items()
+    ]
+    names = dict.fromkeys((*results.classes, *(label for _, counts in columns for label in counts)))
+    rows = [
+        f"<tr>{html.cell(label, 't')}{''.join(html.cell(f'{counts.get(label, 0):,}') for _, counts in columns)}</tr>"
+        for label in names
+        if any(counts.get(label) for _, counts in columns)
+    ]
+    return html.table(["class", *(head for head, _ in columns)], rows)
