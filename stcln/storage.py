@@ -21,8 +21,9 @@ CHUNK = 1 << 20
 def whole_directory(target: Path) -> Iterator[Path]:
     """Yield an empty directory beside `target`; it takes `target`'s place when the block ends without an error."""
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    for left in target.parent.glob(f".{target.name}.*.part"):  # of a killed run
-        shutil.rmtree(left, ignore_errors=True)
+    for suffix in ("part", "old"):
+        for left in target.parent.glob(f".{target.name}.*.{suffix}"):  # of a killed run
+            shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part

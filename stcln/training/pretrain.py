@@ -1,7 +1,7 @@
 """Pre-training: the encoder learns to fill in what a mask hides. No label is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -176,17 +176,24 @@ def _objective(
 
 
 def _sample(path: Path, objective: Filling) -> None:
-    """The first held-out window, what was hidden of it and what was made of that, in reflectance."""
+    """A held-out window, what was hidden of it and what was made of that: reflectance in 0 to 1, dates in days."""
     objective.network.eval()
-    batch = objective.validation.batch(0, 0).to(objective.device.device)
+    for window in objective.validation.windows:
+        alone = replace(objective.validation, windows=(window,))
+        batch = alone.batch(0, 0).to(objective.device.device)
+        hidden, masked = objective.hide(batch, "sample")
+        if masked:
+            break
     with torch.inference_mode():
-        hidden, _ = objective.hide(batch, "validation", 0)
-        predicted = objective.predict(batch, hidden).cpu()
-    mean, std = objective.validation.scale
-    window = objective.validation.windows[0]
-    T = len(window.dates)
+        predicted = objective.predict(batch, hidden)[0].cpu()
+    mean, std = alone.scale
+    dated = replace(alone, method=alone.method.model_copy(update={"positions": "days"}))
     np.savez_compressed(
-        path, images=(batch.reflectance[0, :T] / 10_000).cpu().numpy(),
-        reconstruction=((predicted[0, :T] * std + mean) / 10_000).numpy(), hidden=hidden[0, :T].cpu().numpy(),
-        dates=batch.positions[0, :T].cpu().numpy(), valid=batch.valid[0, :T].cpu().numpy(), tile=window.tile,
-    )  # fmt: skip
+        path,
+        images=(batch.reflectance[0] / 10_000).cpu().numpy(),
+        reconstruction=((predicted * std + mean) / 10_000).numpy(),
+        hidden=hidden[0].cpu().numpy(),
+        dates=dated.batch(0, 0).positions[0].numpy(),
+        valid=batch.valid[0].cpu().numpy(),
+        tile=window.tile,
+    )

@@ -127,12 +127,14 @@ def test_every_epoch_is_reported_with_loss_and_validation(tiny_workspace: Worksp
     assert all(set(entry[3]) == {"loss", "validation"} for entry in seen)
 
 
-def test_the_sample_is_in_reflectance_and_shows_what_was_hidden(tiny_workspace: Workspace):
-    pretrain(tiny_workspace, Silent())
+@pytest.mark.parametrize("choose", ["even", "random"])
+def test_the_sample_is_in_reflectance_and_days_and_shows_what_was_hidden(tiny_workspace: Workspace, choose: str):
+    lengths = {"d6": {"dates": 6, "choose": choose}}
+    pretrain(restudy(tiny_workspace, method={"positions": "index"}, lengths=lengths), Silent())
     sample = np.load(tiny_workspace.pretrained / "sample.npz")
     held_out = read_json(tiny_workspace.pretrained / "history.json")["held_out"]
     assert str(sample["tile"]) in held_out
     assert sample["images"].shape == sample["reconstruction"].shape == (6, 4, 8, 8)
     assert sample["images"].min() > -0.1 and sample["images"].max() < 1.0
-    assert not sample["hidden"][~sample["valid"]].any()
-    assert (np.diff(sample["dates"]) > 0).all()
+    assert not sample["hidden"][~sample["valid"]].any() and sample["hidden"].any()
+    assert (np.diff(sample["dates"]) > 0).all() and sample["dates"][0] >= 60
