@@ -5,6 +5,7 @@ flag_meanings; an optional scene classification `SCL`; a coordinate reference sy
 mapping.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -119,7 +120,7 @@ class Cube:
         """
         images, empty, broken = [], [], []
         for i in picked:
-            variable = self._window(self.names[i], rows, columns)
+            variable = self._window(self.data[self.names[i]], rows, columns)
             raw, at = variable.values, variable.attrs
             missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
             broken.append(missing)
@@ -130,19 +131,16 @@ class Cube:
         findings.add("pixels with NaN, invalid", tile, int(np.any(broken, axis=0).sum()))
         valid = ~np.any(broken, axis=0) & ~np.all(empty, axis=0)
         if "SCL" in self.data:
-            valid &= np.isin(self._window("SCL", rows, columns).values, USABLE)
+            valid &= np.isin(self._window(self.data.SCL, rows, columns).values, USABLE)
         return np.stack(images, axis=1), valid
-
-    def _window(self, name: str, rows: slice, columns: slice) -> xr.DataArray:
-        return self._upright(self.data[name]).isel(y=rows, x=columns)
 
     def labels(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Raw labels of a window [H,W], north up."""
-        return self._upright(self.label).isel(y=rows, x=columns).values
+        return self._window(self.label, rows, columns).values
 
-    def _upright(self, variable: xr.DataArray) -> xr.DataArray:
+    def _window(self, variable: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
         south_up = self.data.y.values[-1] > self.data.y.values[0]
-        return variable.isel(y=slice(None, None, -1)) if south_up else variable
+        return variable.isel(y=slice(None, None, -1) if south_up else slice(None)).isel(y=rows, x=columns)
 
     def _crs(self) -> str:
         maps = [v.attrs for v in self.data.variables.values() if {"crs_wkt", "spatial_ref"} & set(v.attrs)]
@@ -167,11 +165,8 @@ class Cube:
 
 def find(root: Path) -> list[Cube]:
     """The cubes in a directory, opened."""
-    return (
-        [Cube(path) for path in sorted(root.iterdir()) if path.suffix in (".nc", ".nc4", ".zarr")]
-        if root.is_dir()
-        else []
-    )
+    paths = sorted(root.iterdir()) if root.is_dir() else []
+    return [Cube(path) for path in paths if path.suffix in (".nc", ".nc4", ".zarr")]
 
 
 class Cubes:
@@ -197,7 +192,7 @@ class Cubes:
         if len(mine) != 1:
             problem = f"{len(mine)} cubes of season {season} among {[cube.path.name for cube in cubes]}"
             raise BadInput(
-                root, problem, "keep one .nc or .zarr a season, with attribute `season` or the year in its name"
+                root, problem, "keep one .nc or .zarr a season, its attribute `season` or name telling the year"
             )
         self.cube, self.start = mine[0], dataset.start(season)
         _check_grids(mine[0], cubes, dataset.tile)
@@ -205,10 +200,8 @@ class Cubes:
         self.bands = tuple(self.cube.bands[i] for i in self.picked)
         self.classes, self.table = class_table(f"{self.cube.path}, flag_meanings", self.cube.flags, dataset.classes)
         self.side, (H, W) = dataset.tile, self.cube.shape
-        self.corners = {
-            _name(*self._cell(row, column)): (row, column)
-            for row in range(0, H - self.side + 1, self.side) for column in range(0, W - self.side + 1, self.side)
-        }  # fmt: skip
+        places = itertools.product(range(0, H - self.side + 1, self.side), range(0, W - self.side + 1, self.side))
+        self.corners = {"n{}e{}".format(*self._cell(*place)): place for place in places}
         self.ids: Sequence[str] = list(self.corners)
         self.absent: Mapping[str, Sequence[str]] = {}
         self.findings = Findings()
@@ -238,10 +231,6 @@ class Cubes:
         size, ground = self.cube.resolution, self.side * self.cube.resolution
         south, west = self.cube.top - (row + self.side) * size, self.cube.left + column * size
         return int(np.floor(south / ground + NEAR)), int(np.floor(west / ground + NEAR))
-
-
-def _name(north: int, east: int) -> str:
-    return f"n{north}e{east}"
 
 
 def _check_grids(cube: Cube, cubes: list[Cube], side: int) -> None:

@@ -11,7 +11,7 @@ The same tiles give the same bytes. Which tiles belong in it is `prepare`'s deci
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -21,16 +21,13 @@ from typing import Any, Self, cast
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from stcln.data.tile import VOID, Tile
+from stcln.data.arrays import Arrays, Moments
+from stcln.data.tile import Tile
 from stcln.errors import BadInput
 
 FORMAT = 1
-CHUNK_DATES, SHARD_DATES = 32, 128
-CHUNK_SIDE = 48  # largest side of a chunk, so that a window does not read a whole patch
-SHARD_BYTES = 1 << 28  # DVC slows with the number of files, writing holds one shard in memory
 
 Window = tuple[int, int, int]
 """Row, column, side in pixels."""
@@ -59,29 +56,6 @@ class Header:
     simulated: bool
 
 
-class _Moments:
-    """Mean and standard deviation per band, from exact integer sums."""
-
-    def __init__(self, bands: int) -> None:
-        self.count, self.sums, self.squares = 0, [0] * bands, [0] * bands
-
-    def add(self, tile: Tile) -> None:
-        """Count the valid pixels of a tile."""
-        self.count += int(tile.valid.sum())
-        for band in range(len(self.sums)):
-            values = tile.reflectance[:, band][tile.valid].astype(np.int64)
-            self.sums[band] += int(values.sum())
-            self.squares[band] += int((values * values).sum())
-
-    def attributes(self) -> dict[str, Any]:
-        """The store's attributes; null where nothing was counted, as in a season that is only tested on."""
-        if not self.count:
-            return {"band_mean": None, "band_std": None}
-        mean = [total / self.count for total in self.sums]
-        variance = [total / self.count - m * m for total, m in zip(self.squares, mean, strict=True)]
-        return {"band_mean": mean, "band_std": [max(v, 0.0) ** 0.5 for v in variance]}
-
-
 def write(path: Path, tiles: Iterable[Tile], header: Header, trained_on: Callable[[Tile], bool]) -> None:
     """Write a store, a shard at a time.
 
@@ -99,14 +73,14 @@ def write(path: Path, tiles: Iterable[Tile], header: Header, trained_on: Callabl
     if first is None:
         raise BadInput(path, "no tile to write", "check dataset.root and the season's files")
     group = zarr.create_group(path, zarr_format=3)
-    arrays = _Arrays(group, first, np.datetime64(header.start))
-    moments = _Moments(len(header.bands))
+    arrays = Arrays(group, first, header.start, header.bands)
+    moments = Moments(len(header.bands))
     for batch in _batches(first, stream, arrays.batch):
         arrays.append(batch)
         for tile in batch:
             if trained_on(tile):
                 moments.add(tile)
-    arrays.finish(header)
+    arrays.finish()
     attributes = {
         "format": FORMAT, "season": header.season, "season_start": header.start.isoformat(), "layout": header.layout,
         "crs": first.crs, "class_names": list(header.classes), "ignore": list(header.ignore),
@@ -123,81 +97,6 @@ def _batches(first: Tile, rest: Iterator[Tile], size: int) -> Iterator[list[Tile
     while batch:
         yield batch
         batch = list(islice(rest, size))
-
-
-class _Arrays:
-    """The arrays of a store that is being written; they grow with every batch of tiles."""
-
-    def __init__(self, group: zarr.Group, first: Tile, start: np.datetime64) -> None:
-        _, C, H, W = first.reflectance.shape
-        self.group, self.start = group, start
-        self.batch = max(1, SHARD_BYTES // (2 * CHUNK_DATES * 2 * C * H * W))
-        self.days: list[NDArray[np.int32]] = []
-        self.transforms: list[Sequence[float]] = []
-        self.ids: list[str] = []
-        self.splits: list[str] = []
-        h, w = _chunk_side(H), _chunk_side(W)
-        self.reflectance = self._grow("reflectance", "int16", (C, H, W), (C, h, w), ("time", "band", "y", "x"))
-        self.valid = self._grow("valid", "bool", (H, W), (h, w), ("time", "y", "x"))
-        self.label = self._grow("label", "uint8", (H, W), (h, w), ("y", "x"))
-
-    def _grow(self, name: str, kind: str, shape: tuple[int, ...], chunk: tuple[int, ...], dims: tuple[str, ...]) -> Any:
-        timed = dims[0] == "time"
-        return self.group.create_array(
-            name, dtype=kind, shape=(0, 0, *shape) if timed else (0, *shape),
-            chunks=(1, CHUNK_DATES, *chunk) if timed else (1, *chunk),
-            shards=(self.batch, SHARD_DATES, *shape) if timed else (self.batch, *shape),
-            compressors=ZstdCodec(level=5), fill_value=0, dimension_names=("tile", *dims),
-        )  # fmt: skip
-
-    def append(self, tiles: Sequence[Tile]) -> None:
-        """Write a batch of tiles behind those that stand."""
-        at, end, T = len(self.ids), len(self.ids) + len(tiles), max(len(tile.dates) for tile in tiles)
-        for array in (self.reflectance, self.valid):
-            array.resize((end, max(T, array.shape[1]), *array.shape[2:]))
-        self.label.resize((end, *self.label.shape[1:]))
-        self.label[at:end] = np.stack([tile.labels for tile in tiles])
-        for name in ("reflectance", "valid"):
-            array = getattr(self, name)
-            values = np.zeros((len(tiles), T, *array.shape[2:]), array.dtype)
-            for row, tile in zip(values, tiles, strict=True):
-                row[: len(tile.dates)] = getattr(tile, name)
-            array[at:end, :T] = values
-        for tile in tiles:
-            self.days.append((tile.dates - self.start).astype(np.int32))
-            self.transforms.append(tile.transform)
-            self.ids.append(tile.id)
-            self.splits.append(tile.split)
-
-    def finish(self, header: Header) -> None:
-        """Write what is small: dates, transforms and names."""
-        days = np.full((len(self.days), max(map(len, self.days))), -1, np.int32)
-        for row, known in zip(days, self.days, strict=True):
-            row[: len(known)] = known
-        units = {"units": f"days since {header.start}", "calendar": "proleptic_gregorian", "_FillValue": -1}
-        self._put("date", days, ("tile", "time"), -1, units)
-        self._put("transform", np.array(self.transforms, np.float64), ("tile", "coefficient"))
-        for name, values in (("tile", self.ids), ("split", self.splits), ("band", header.bands)):
-            self._put(name, np.array(values, dtype=np.dtypes.StringDType()), ("band" if name == "band" else "tile",))
-        self.reflectance.attrs.update(
-            {"units": "1", "long_name": "surface reflectance x 10,000", "coordinates": "split"}
-        )
-        self.label.attrs.update({"long_name": "class index into class_names, 255 outside every class", "void": VOID})
-
-    def _put(
-        self, name: str, values: NDArray[Any], dims: tuple[str, ...], fill: int | None = None,
-        attributes: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        array = self.group.create_array(
-            name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=fill,
-            dimension_names=dims, attributes=attributes, compressors=ZstdCodec(level=5),
-        )  # fmt: skip
-        array[...] = values
-
-
-def _chunk_side(side: int) -> int:
-    """The largest divisor of a tile's side that is no larger than CHUNK_SIDE."""
-    return max(part for part in range(1, min(side, CHUNK_SIDE) + 1) if side % part == 0)
 
 
 class SeasonStore:
