@@ -163,9 +163,8 @@ class Encoder(nn.Module):
         hidden = ~valid[:, :, None] if valid.dim() == 4 else ~valid[:, :, None, None, None]
         spatial = self._convolve(images.masked_fill(hidden, 0.0), seen)
         temporal = self._along_time(spatial, positions, seen)
-        return temporal.masked_fill(~seen.permute(0, 2, 3, 1)[..., None], 0.0), spatial.masked_fill(
-            ~seen[:, :, None], 0.0
-        )
+        temporal = temporal.masked_fill(~seen.permute(0, 2, 3, 1)[..., None], 0.0)
+        return temporal, spatial.masked_fill(~seen[:, :, None], 0.0)
 
     def _convolve(self, images: Tensor, seen: Tensor | None) -> Tensor:
         """[B,T,C,H,W] -> [B,T,D,H,W]. In training only real dates are convolved: BatchNorm learns from nothing else."""

@@ -170,3 +170,22 @@ def test_bfloat16_stays_finite_at_extreme_reflectance():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             near = network(images * 1000, positions)
     assert float((near - exact).abs().max()) <= 0.1 * float(exact.std())
+
+
+def test_features_are_zero_where_a_date_does_not_count():
+    images, positions = series(1, 4, 5)
+    valid = torch.rand((1, 4, 5, 5), generator=torch.Generator().manual_seed(4)) > 0.4
+    valid[:, 0] = True
+    temporal, spatial = small().encoder(images, positions, valid)
+    assert torch.equal(temporal.any(dim=-1).permute(0, 3, 1, 2), valid)
+    assert not spatial.permute(0, 1, 3, 4, 2)[~valid].any()
+    assert spatial.permute(0, 1, 3, 4, 2)[valid].any(dim=-1).all()
+
+
+def test_scores_of_attention_between_pixels_stay_float32_in_bfloat16():
+    """They are sums over all dates and channels: rounded to 8 bits, likely and unlikely pixels would change places."""
+    rng = torch.Generator().manual_seed(5)
+    query, key, value = (torch.randn((1, 9, width), generator=rng) * 10 for width in (64, 64, 4))
+    exact = heads._mix(query, key, value, 0.25)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(heads._mix(query, key, value, 0.25), exact)
