@@ -1,0 +1,33 @@
+"""The study as Dagster assets: one asset a stage of dvc.yaml, one family an arm, and the checks that gate them.
+
+Thin on purpose: an asset names its stage and shows its output. What a stage does stands in `stcln`; how it is run and
+recorded is handed in (`assets.stage`). Nothing here knows DVC, processes or `orchestration`.
+"""
+
+import dagster as dg
+
+from assets.champion_onnx import champion_onnx
+from assets.checks import checks
+from assets.cross_year_report import cross_year_report
+from assets.evaluation import evaluation
+from assets.finetuned import finetuned
+from assets.plan import Plan
+from assets.pretrained_encoder import pretrained_encoder
+from assets.raw_archive import raw_archive
+from assets.season_store import season_store
+
+
+def assets(plan: Plan) -> list[dg.AssetsDefinition]:
+    """All assets of a study, upstream first."""
+    families = [build(plan, arm) for build in (finetuned, evaluation) for arm in plan.study.cells.arm]
+    return [
+        raw_archive(plan),
+        season_store(plan),
+        pretrained_encoder(plan),
+        *families,
+        cross_year_report(plan),
+        champion_onnx(plan),
+    ]
+
+
+__all__ = ["Plan", "assets", "checks"]

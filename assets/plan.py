@@ -1,0 +1,117 @@
+"""What the assets of one study share: partitions, names, code versions, and the list of all steps.
+
+Partition keys come from params.yaml (`cells`), never typed twice. Seasons are dynamic partitions, since new ones
+come; lengths are fixed by the study.
+"""
+
+import hashlib
+import json
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from types import SimpleNamespace
+
+import dagster as dg
+
+from stcln.errors import BadInput
+from stcln.stages import STAGES, evaluate_stage, finetune_stage, name_of
+from stcln.study import Study
+from stcln.workspace import Workspace, code_digest
+
+OWNERS = ["team:crop-mapping"]
+SEASONS = "season"
+"""Name of the dynamic partitions."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset partition and the stage that makes it.
+
+    Attributes:
+        stage: Its name in dvc.yaml.
+        asset: The asset's key.
+        partition: The partition's key (`2018`, or `full|2018`: dimensions stand in the order of their names); None
+        without. season: The season it belongs to, if to one.
+    """
+
+    stage: str
+    asset: dg.AssetKey
+    partition: str | None = None
+    season: str | None = None
+
+    def __str__(self) -> str:
+        return self.asset.to_user_string() + (f" [{self.partition}]" if self.partition else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The study of a workspace, as assets see it."""
+
+    workspace: Workspace
+
+    @property
+    def study(self) -> Study:
+        """The study in params.yaml."""
+        return self.workspace.study
+
+    @cached_property
+    def season(self) -> dg.DynamicPartitionsDefinition:
+        """A partition a season."""
+        return dg.DynamicPartitionsDefinition(name=SEASONS)
+
+    @cached_property
+    def cell(self) -> dg.MultiPartitionsDefinition:
+        """A partition a season and length; the arm is the asset's."""
+        lengths = dg.StaticPartitionsDefinition(list(self.study.cells.length))
+        return dg.MultiPartitionsDefinition({"season": self.season, "length": lengths})
+
+    def code_version(self, stage: str, arm: str = "") -> str:
+        """What makes an asset stale when it is edited: the digest of the code its stage runs and of its parameters."""
+        entry, study = STAGES[stage], self.study
+        keys = [{"arm": arm, "season": "", "length": length} for length in study.cells.length]
+        pretrain = SimpleNamespace(length=study.pretrain.length)
+        fields = {field.format(**key, pretrain=pretrain) for field in entry.params for key in keys}
+        values = study.model_dump(mode="json")
+        params = {field: reduce(operator.getitem, field.split("."), values) for field in sorted(fields)}
+        return hashlib.md5(f"{code_digest(entry.verb)} {json.dumps(params)}".encode()).hexdigest()[:12]
+
+    def steps(self) -> list[Step]:
+        """Every step of the study in an order in which each stands behind all it reads."""
+        cells, study = self.study.cells, self.study
+        grid = [(season, length) for season in cells.season for length in cells.length]
+        steps = [Step(name_of("fetch"), dg.AssetKey("raw_archive"))]
+        steps += [Step(name_of("prepare", season=s), dg.AssetKey("season_store"), s, s) for s in cells.season]
+        steps += [Step(name_of("pretrain"), dg.AssetKey("pretrained_encoder"))]
+        for family, stage_of in (("finetuned", finetune_stage), ("evaluation", evaluate_stage)):
+            for arm in cells.arm:
+                key, stage = dg.AssetKey(family_name(family, arm)), stage_of(study, arm)
+                for season, length in grid:
+                    name = name_of(stage, season=season, length=length, arm=arm)
+                    steps.append(Step(name, key, cell_key(season, length), season))
+        steps += [Step(name_of("report"), dg.AssetKey("cross_year_report"))]
+        return [*steps, Step(name_of("export"), dg.AssetKey("champion_onnx"))]
+
+
+def family_name(family: str, arm: str) -> str:
+    """The name of an arm's asset: `finetuned_pretrained_2pct` for the arm `pretrained-2pct`.
+
+    Raises:
+        BadInput: The arm's name would not be the only one to give this name.
+    """
+    if "_" in arm and "-" in arm:
+        raise BadInput(
+            "params.yaml, field arms", f"{arm!r} mixes - and _", "use one of the two: asset names know only _"
+        )
+    return f"{family}_{arm.replace('-', '_')}"
+
+
+def cell_key(season: str, length: str) -> str:
+    """The partition key of a cell."""
+    return dg.MultiPartitionKey({"length": length, "season": season})
+
+
+def cell_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Mapping[str, str]:
+    """The season and length of the partition that is being materialised."""
+    length, _, season = context.partition_key.partition("|")
+    return {"season": season, "length": length}

@@ -1,0 +1,87 @@
+"""What every asset needs from outside, as two small interfaces, and the one way in which an asset is materialised."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import dagster as dg
+
+Metadata = Mapping[str, Any]
+
+
+class Ledger(Protocol):
+    """Knows what every stage runs, and which version of its output stands."""
+
+    def argv(self, stage: str) -> list[str]:
+        """The command of a stage (`finetune@2017-d12-pretrained`), as words, its parameters resolved."""
+
+    def version(self, stage: str) -> str | None:
+        """The version of the stage's output if nothing it depends on has changed, else None.
+
+        An output that is missing, or was made before from the same inputs, is brought back from the cache.
+        """
+
+    def versions(self, stages: Sequence[str]) -> dict[str, str | None]:
+        """`version` of several stages, given upstream first."""
+
+    def commit(self, stage: str) -> str:
+        """Record the output that a run of the stage has just written; gives its version."""
+
+
+class Runner(Protocol):
+    """Runs a command somewhere."""
+
+    def run(self, argv: list[str], context: dg.AssetExecutionContext) -> Metadata:
+        """Run it to its end, its progress told to `context`; gives the step's summary.
+
+        Raises:
+            dagster.Failure: The command failed.
+        """
+
+
+def materialise(
+    context: dg.AssetExecutionContext,
+    stage: str,
+    ledger: Ledger,
+    runner: Runner,
+    describe: Callable[[], Metadata],
+    again: bool = False,
+) -> dg.MaterializeResult[Any]:
+    """Materialise an asset: run its stage unless its version stands, record it, show it.
+
+    Args:
+        context: The asset's context.
+        stage: The stage's name in dvc.yaml.
+        ledger: Holds the versions.
+        runner: Runs the stage's command.
+        describe: Reads the metadata to show from the stage's output.
+        again: Run even though a version stands: the world outside may have changed.
+
+    Returns:
+        A result whose data version is the ledger's.
+    """
+    began = time.perf_counter()
+    version = None if again else ledger.version(stage)
+    summary: Metadata = {}
+    if computed := version is None:
+        summary = runner.run(ledger.argv(stage), context)
+        version = ledger.commit(stage)
+    else:
+        context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")
+    assert version is not None
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(version),
+        metadata={
+            **numbers(summary),
+            **describe(),
+            "stage": stage,
+            "computed": computed,
+            "seconds": round(time.perf_counter() - began, 3),
+        },
+    )
+
+
+def numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary as metadata: numbers as floats, so that every one of them plots over time."""
+    numeric = (int, float)
+    return {k: float(v) if isinstance(v, numeric) and not isinstance(v, bool) else v for k, v in summary.items()}

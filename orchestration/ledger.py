@@ -1,0 +1,88 @@
+"""DVC as the ledger: resolves commands, says what stands, records what was made in dvc.lock, cache and run-cache.
+
+Nothing is run here. DVC's own `repro` is never called, since siblings would wait for each other behind its lock.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+from dvc.dependency.base import DependencyDoesNotExistError
+from dvc.repo import Repo, lock_repo
+from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc_data.hashfile.hash_info import HashInfo
+
+
+class DvcLedger:
+    """The ledger of a workspace.
+
+    Each use opens the repository anew and waits for its lock, so that no cache is stale and commits stand in a line.
+
+    Args:
+        root: The workspace.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def argv(self, stage: str) -> list[str]:
+        """The words of a stage's command."""
+        with self._opened() as repo:
+            return shlex.split(repo.stage.load_one(path=str(self.root / "dvc.yaml"), name=stage).cmd)
+
+    def version(self, stage: str) -> str | None:
+        """DVC's md5 of the stage's output if the stage is unchanged, else None. See `versions`."""
+        return self.versions([stage])[stage]
+
+    def versions(self, stages: Sequence[str]) -> dict[str, str | None]:
+        """`version` of several stages, upstream first, for the price of opening the repository once.
+
+        As `dvc repro` would, it restores what the cache holds: an output that is missing or changed, and what an
+        earlier run with the same command and inputs made.
+        """
+        with self._opened() as repo:
+            loaded = {stage.name: stage for stage in repo.index.stages}
+            return {name: self._version(repo, loaded[name]) for name in stages}
+
+    def commit(self, stage: str) -> str:
+        """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output."""
+        with self._opened() as repo:
+            return self._commit(repo, stage)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Repo]:
+        with (
+            chdir(self.root),
+            Repo(str(self.root), _wait_for_lock=True) as repo,
+            lock_repo(repo),
+        ):  # run-cache asks for the cwd
+            yield repo
+
+    def _commit(self, repo: Repo, stage: str) -> str:
+        (found,) = repo.commit(f"{self.root / 'dvc.yaml'}:{stage}", force=True)
+        return _md5(found)
+
+    def _version(self, repo: Repo, stage: PipelineStage) -> str | None:
+        if not stage.changed():
+            return _md5(stage)
+        return self._commit(repo, stage.name) if self._restored(repo, stage) else None
+
+    def _restored(self, repo: Repo, stage: PipelineStage) -> bool:
+        """Bring back from the cache what a run of the stage on these inputs made; whether there was such a run."""
+        try:
+            if stage.changed_stage() or stage.changed_deps():
+                stage.save_deps()
+                for out in stage.outs:  # what dvc.lock knows was made from other inputs
+                    out.hash_info = HashInfo()
+            repo.stage_cache.restore(stage, dry=True)
+        except (RunCacheNotFoundError, DependencyDoesNotExistError):
+            return False
+        stage.remove_outs()
+        repo.stage_cache.restore(stage)
+        return True
+
+
+def _md5(stage: PipelineStage) -> str:
+    return str(stage.outs[0].hash_info.value)

@@ -1,0 +1,83 @@
+"""New seasons: which ones a source holds, and how one enters params.yaml."""
+
+import re
+from datetime import date, timedelta
+from io import StringIO
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from stcln.storage import read_json
+from stcln.study import Dataset, Study, load_study
+
+YEAR = re.compile(r"((?:19|20)\d\d)$")
+FOLDER = re.compile(r"^data(?:20)?(\d\d)$")
+
+
+def in_source(dataset: Dataset, root: Path) -> list[str]:
+    """The seasons that a source directory holds, by its layout; none if the source is not a directory.
+
+    Args:
+        dataset: The study's data set.
+        root: The workspace, from which a relative source is seen.
+    """
+    top = (root / dataset.source / dataset.root).resolve()
+    if "://" in dataset.source or not top.is_dir():
+        return []
+    found = {"cube": _cubes, "mtlcc": _folders, "pastis": _dates}[dataset.layout](top, dataset)
+    return sorted(found)
+
+
+def _cubes(top: Path, dataset: Dataset) -> set[str]:
+    """`flanders_2019.nc`, `2019.zarr`: the year ends the name."""
+    paths = [*top.glob("*.nc"), *top.glob("*.zarr")]
+    return {found[1] for path in paths if (found := YEAR.search(path.stem))}
+
+
+def _folders(top: Path, dataset: Dataset) -> set[str]:
+    """`data19` or `data2019`."""
+    return {f"20{found[1]}" for path in top.iterdir() if (found := FOLDER.match(path.name)) and path.is_dir()}
+
+
+def _dates(top: Path, dataset: Dataset) -> set[str]:
+    """The seasons in which the patches' dates begin."""
+    firsts = set()
+    for feature in read_json(top / "metadata.geojson")["features"]:
+        digits = re.findall(r"20\d{6}", str(feature["properties"]["dates-S2"]))
+        firsts.add(min(digits))
+    return {_season_of(date(int(d[:4]), int(d[4:6]), int(d[6:])), dataset) for d in firsts}
+
+
+def _season_of(day: date, dataset: Dataset) -> str:
+    """The season whose year from day 0 on holds a day."""
+    return max(str(year) for year in (day.year, day.year + 1) if dataset.start(str(year)) <= day)
+
+
+def running(study: Study, today: date) -> str | None:
+    """The study's season that is under way on a day, if one is."""
+    year = timedelta(days=366)
+    under_way = [s for s in study.cells.season if study.dataset.start(s) <= today < study.dataset.start(s) + year]
+    return max(under_way, default=None)
+
+
+def register(path: Path, seasons: list[str]) -> None:
+    """Add seasons to `cells.season` of a params.yaml; all else in it, comments included, stays as it is.
+
+    Raises:
+        BadInput: The study would not be valid with them; the file is left as it was.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    params = yaml.load(path.read_text())
+    known = params["cells"]["season"]
+    known += [int(season) if isinstance(known[0], int) else season for season in seasons]
+    text = StringIO()
+    yaml.dump(params, text)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text.getvalue())
+    try:
+        load_study(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""One step inside the process, container or pod that a runner has started: opens Pipes and calls the verb.
+
+Imports `dagster_pipes` and `stcln` only, so that an image for steps needs nothing else of Dagster.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from dagster_pipes import PipesContext, open_dagster_pipes
+
+from stcln.cli import run_verb
+from stcln.errors import BadInput
+from stcln.events import Terminal, Value
+
+
+class PipesReporter:
+    """Tells the terminal everything and Dagster every note and every tenth of the way."""
+
+    def __init__(self, pipes: PipesContext, terminal: Terminal) -> None:
+        self.pipes, self.terminal = pipes, terminal
+        self.tenths: dict[str, int] = {}
+
+    def progress(self, what: str, done: int, total: int, values: Mapping[str, Value] | None = None) -> None:
+        """Move the bar; log a line at every tenth, since Dagster stores each."""
+        self.terminal.progress(what, done, total, values)
+        tenth = 10 * done // max(total, 1)
+        if tenth != self.tenths.get(what):
+            self.tenths[what] = tenth
+            self.pipes.log.info(_line(f"{what} {done}/{total}", values))
+
+    def note(self, message: str, values: Mapping[str, Value] | None = None) -> None:
+        """Log a note."""
+        self.terminal.note(message, values)
+        self.pipes.log.info(_line(message, values))
+
+
+def _line(message: str, values: Mapping[str, Value] | None) -> str:
+    parts = [
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in (values or {}).items()
+    ]
+    return "  ".join([message, *parts])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `argv` (verb and options); its summary goes to Dagster. 2 for bad input, whose sentence is logged."""
+    with open_dagster_pipes() as pipes, Terminal() as terminal:
+        try:
+            pipes.report_custom_message({"summary": dict(run_verb(argv, PipesReporter(pipes, terminal)))})
+        except BadInput as error:
+            pipes.report_custom_message({"bad_input": str(error)})
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

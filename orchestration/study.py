@@ -1,0 +1,153 @@
+"""The whole study in one command, without a daemon: `python -m orchestration.study`.
+
+Every asset partition is materialised behind all that it reads, each in a Dagster run of its own, in this process,
+recorded in the workspace's Dagster home; the UI shows them afterwards. What stands and is recorded is passed over.
+"""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+from dagster._core.definitions.data_version import extract_data_version_from_entry
+
+from assets import Plan, assets, checks
+from assets.plan import SEASONS, Step
+from orchestration.home import make_home, workspace_root
+from orchestration.resources import Resources, resources
+from stcln.errors import BadInput
+from stcln.workspace import Workspace
+
+Say = Callable[[str], None]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+AGAIN = {"ops": {"raw_archive": {"config": {"again": True}}}}
+
+
+class Refused(Exception):  # noqa: N818 - it is a verdict
+    """A step failed or a blocking check did not pass; the message says which and why."""
+
+
+def materialise(
+    plan: Plan,
+    steps: Sequence[Step],
+    instance: dg.DagsterInstance,
+    parts: Resources,
+    say: Say,
+    fetch_again: bool = False,
+) -> int:
+    """Materialise steps that do not stand, in their order.
+
+    Args:
+        plan: The study.
+        steps: What to materialise, upstream first.
+        instance: Where runs are recorded.
+        parts: The resources `ledger` and `runner`.
+        say: Told a line a step.
+        fetch_again: Fetch although an archive stands.
+
+    Returns:
+        How many runs it took.
+
+    Raises:
+        Refused: A step failed, or a blocking check did not pass.
+    """
+    register_seasons(plan, instance)
+    job, runs = asset_job(plan, parts), 0
+    before = parts["ledger"].versions([step.stage for step in steps])
+    for number, step in enumerate(steps, 1):
+        again = fetch_again and step.stage == "fetch"
+        version = before[step.stage]
+        if version and runs:  # what has run since may have changed what it reads
+            version = parts["ledger"].version(step.stage)
+        if version and not again and recorded_well(step, version, instance):
+            continue
+        say(f"[{number}/{len(steps)}] {step}")
+        began = time.perf_counter()
+        result = job.execute_in_process(
+            run_config={**QUIET, **(AGAIN if again else {})}, instance=instance, partition_key=step.partition,
+            asset_selection=[step.asset], raise_on_error=False, tags={"stcln/stage": step.stage},
+        )  # fmt: skip
+        runs += 1
+        for line in _verdicts(result):
+            say(f"    {line}")
+        if not result.success:
+            raise Refused(f"{step}: {_reason(result)}")
+        say(f"    {time.perf_counter() - began:.1f} s")
+    return runs
+
+
+def asset_job(plan: Plan, parts: Resources) -> dg.JobDefinition:
+    """The job of which any asset partition is a part, checks included."""
+    defs = dg.Definitions(assets(plan), asset_checks=checks(plan), resources={**parts})
+    return defs.resolve_implicit_global_asset_job_def()
+
+
+def register_seasons(plan: Plan, instance: dg.DagsterInstance) -> None:
+    """Make every season of params.yaml a partition."""
+    instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
+
+
+def recorded_well(step: Step, version: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a run that ended well has recorded this version of a step's output, so that its checks let it pass."""
+    record = instance.get_latest_data_version_record(step.asset, partition_key=step.partition)
+    if record is None or extract_data_version_from_entry(record.event_log_entry) != dg.DataVersion(version):
+        return False
+    run = instance.get_run_by_id(record.run_id)
+    return run is not None and run.is_success
+
+
+def season_steps(plan: Plan, season: str) -> list[Step]:
+    """What one season's cells need, themselves included: every season store, since they are tested on all."""
+    shared = ("raw_archive", "season_store", "pretrained_encoder")
+    return [step for step in plan.steps() if step.asset.to_user_string() in shared or step.season == season]
+
+
+def _verdicts(result: dg.ExecuteInProcessResult) -> list[str]:
+    """A line for every check that did not pass."""
+    return [
+        f"check {found.check_name}: {found.severity.value}, {found.description}"
+        for found in result.get_asset_check_evaluations()
+        if not found.passed
+    ]
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            failed = data.user_failure_data
+            text = failed.description if failed else data.error and (data.error.cause or data.error).message
+            return str(text).strip()
+    return "the run failed; the Dagster UI shows why"
+
+
+def main() -> int:
+    """Materialise the study of the workspace, print its table and where its report lies."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    plan = Plan(Workspace(workspace_root()))
+    began = time.perf_counter()
+    try:
+        steps = plan.steps()
+        say(f"study {plan.study.name}: {len(steps)} assets and partitions in {plan.workspace.root}")
+        with dg.DagsterInstance.from_config(str(make_home(plan.workspace.root))) as instance:
+            runs = materialise(plan, steps, instance, resources(plan.workspace.root), say)
+    except (BadInput, Refused) as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    print((plan.workspace.report / "report.md").read_text())
+    say(f"{len(steps) - runs} of {len(steps)} stood, {runs} run, {time.perf_counter() - began:.0f} s")
+    say(f"report: {plan.workspace.report / 'index.html'}")
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

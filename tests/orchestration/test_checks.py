@@ -1,0 +1,68 @@
+"""The checks that gate: what blocks, what warns."""
+
+import json
+
+import dagster as dg
+import pytest
+from toy_workspace import Toy
+
+from orchestration.study import Refused
+
+pytestmark = pytest.mark.orchestration
+Done = tuple[Toy, dg.DagsterInstance]
+
+
+def test_all_checks_pass_on_a_sound_study(done: Done) -> None:
+    toy, instance = done
+    result = toy.one(instance, "season_store", "2018")
+    found = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+    assert found == {"store_is_valid": True, "no_test_pixel_in_training": True}
+
+
+def test_a_test_pixel_in_training_blocks_the_study(toy: Toy, instance: dg.DagsterInstance) -> None:
+    toy.edit("test: {take: [eval]}", "test: {take: [train_fold0]}")
+    with pytest.raises(Refused, match="no_test_pixel_in_training"):
+        toy.dagster(instance)
+    assert not (toy.root / "models").exists()
+    with pytest.raises(Refused):  # that it stands now does not let it pass
+        toy.dagster(instance)
+
+
+def test_a_loss_that_is_not_finite_blocks_and_names_the_check(toy: Toy, instance: dg.DagsterInstance) -> None:
+    path = toy.root / "toy.py"
+    path.write_text(path.read_text().replace('"loss": toy / n', "\"loss\": float('nan')"))
+    with pytest.raises(Refused, match="losses_are_finite"):
+        toy.dagster(instance)
+    assert [line for line in toy.ran() if line.startswith("finetune")] == []
+
+
+@pytest.mark.parametrize(
+    ("arm", "labels", "severity"),
+    [("scratch", "1.0", "WARN"), ("pretrained", "0.05", "WARN"), ("pretrained", "1.0", "ERROR")],
+)
+def test_no_better_than_majority_blocks_only_an_arm_that_may_be_served(
+    done: Done, arm: str, labels: str, severity: str
+) -> None:
+    toy, instance = done
+    toy.edit(f"{arm}: {{labels: 0.05}}", f"{arm}: {{labels: {labels}, learning_rate: 0.3}}")
+    toy.one(instance, f"finetuned_{arm}", "full|2018")
+    result = toy.one(instance, f"evaluation_{arm}", "full|2018")
+    (found,) = result.get_asset_check_evaluations()
+    assert not found.passed
+    assert found.severity.value == severity
+    assert result.success == (severity == "WARN")
+
+
+def test_a_champion_worse_than_the_last_accepted_one_is_refused_and_never_becomes_the_measure(done: Done) -> None:
+    toy, instance = done
+    script = toy.root / "toy.py"
+    for before, oa in (
+        ('arm.get("learning_rate", 0.8)', "0.5"),
+        ("oa = 0.5", "oa = 0.55"),
+    ):  # mIoU 0.25, 0.275 after 0.4
+        script.write_text(script.read_text().replace(before, oa))
+        with pytest.raises(Refused, match="not_worse_than_before"):
+            toy.dagster(instance)
+    script.write_text(script.read_text().replace("oa = 0.55", "oa = 0.75"))
+    toy.dagster(instance)  # mIoU 0.375, within the tolerance of 0.4
+    assert json.loads((toy.root / "models/champion/card.json").read_text())["metrics"]["miou"] == 0.375

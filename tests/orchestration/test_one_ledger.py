@@ -1,0 +1,97 @@
+"""What Dagster makes DVC knows, what DVC makes Dagster knows, and both make the same."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from toy_workspace import Toy
+
+pytestmark = pytest.mark.orchestration
+
+
+def test_dagster_and_dvc_repro_give_the_same_lock(finished: Path, toy: Toy) -> None:
+    toy.dvc("repro", "-q")
+    assert toy.lock == Toy(finished).lock
+
+
+def test_after_dagster_dvc_status_is_clean_and_repro_runs_nothing(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, _ = done
+    assert "up to date" in toy.dvc("status")
+    lock = toy.lock
+    toy.dvc("repro", "-q")
+    assert toy.ran() == []
+    assert toy.lock == lock
+
+
+def test_after_dvc_repro_dagster_records_every_version_and_runs_nothing(toy: Toy, instance: dg.DagsterInstance) -> None:
+    toy.dvc("repro", "-q")
+    toy.ran()
+    toy.dagster(instance)
+    assert toy.ran() == []
+    record = instance.get_latest_materialization_event(dg.AssetKey("cross_year_report"))
+    assert record and record.asset_materialization
+    assert record.asset_materialization.tags["dagster/data_version"] in toy.lock
+
+
+def test_a_second_study_launches_no_run(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    assert toy.dagster(instance) == 0
+    assert toy.ran() == []
+
+
+def test_an_unchanged_stage_is_not_computed_again_but_reports_its_version(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    result = toy.one(instance, "finetuned_scratch", "full|2018")
+    assert result.success
+    (made,) = result.asset_materializations_for_node("finetuned_scratch")
+    assert made.metadata["computed"].value is False
+    assert made.tags and made.tags["dagster/data_version"] in toy.lock
+    assert toy.ran() == []
+
+
+def test_a_missing_output_is_restored_from_the_cache_without_a_run(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    for part in ("models", "reports"):
+        shutil.rmtree(toy.root / part)
+    assert toy.dagster(instance) == 0
+    assert toy.ran() == []
+    assert "up to date" in toy.dvc("status")
+
+
+def test_a_parameter_of_one_arm_makes_only_its_cells_and_what_reads_them_stale_in_both(
+    done: tuple[Toy, dg.DagsterInstance], tmp_path: Path
+) -> None:
+    toy, instance = done
+    toy.edit("scratch: {labels: 0.05}", "scratch: {labels: 0.05, learning_rate: 0.7}")
+    twin = Toy(Path(shutil.copytree(toy.root, tmp_path / "twin")))
+    cells = {f"{verb} {season} full scratch" for verb in ("finetune", "evaluate") for season in ("2018", "2019")}
+    toy.dagster(instance)
+    twin.dvc("repro", "-q")
+    assert set(toy.ran()) == cells | {"report", "export"}
+    assert set(twin.ran()) == cells | {"report", "export"}
+    assert toy.lock == twin.lock
+
+
+def test_a_parameter_that_returns_takes_the_earlier_output_from_the_run_cache(
+    done: tuple[Toy, dg.DagsterInstance],
+) -> None:
+    toy, instance = done
+    lock = toy.lock
+    toy.edit("scratch: {labels: 0.05}", "scratch: {labels: 0.06}")
+    toy.dagster(instance)
+    toy.edit("scratch: {labels: 0.06}", "scratch: {labels: 0.05}")
+    toy.ran()
+    toy.dagster(instance)
+    assert toy.ran() == []
+    assert toy.lock == lock
+
+
+def test_a_changed_output_is_put_back(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    page = toy.root / "reports/study/report.md"
+    text = page.read_text()
+    page.unlink()  # the file may be a link into the cache
+    page.write_text("mine")
+    toy.dagster(instance)
+    assert page.read_text() == text

@@ -1,0 +1,125 @@
+"""Sensors and the schedule, ticked with real instances."""
+
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from toy_workspace import Toy
+
+from orchestration import seasons
+from orchestration.definitions import build_defs
+from stcln.errors import BadInput
+from stcln.study import load_study
+from stcln.workspace import Workspace
+
+pytestmark = pytest.mark.orchestration
+
+
+def tick(defs: dg.Definitions, name: str, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=defs.get_repository_def())
+    result = defs.resolve_sensor_def(name)(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result  # type: ignore[return-value]
+
+
+def report(instance: dg.DagsterInstance, result: dg.SensorResult) -> None:
+    """What the daemon does with a tick's result."""
+    for request in result.dynamic_partitions_requests or []:
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    for event in result.asset_events:
+        instance.report_runless_asset_event(event)
+
+
+def test_what_dvc_repro_made_is_reported_once_with_its_data_version(toy: Toy, instance: dg.DagsterInstance) -> None:
+    toy.dvc("repro", "-q")
+    defs = build_defs(toy.root, toy.resources)
+    first = tick(defs, "ledger", instance)
+    report(instance, first)
+    assert len(first.asset_events) == len(toy.plan.steps())
+    assert sorted(instance.get_dynamic_partitions("season")) == ["2018", "2019"]
+    record = instance.get_latest_data_version_record(dg.AssetKey("season_store"), partition_key="2019")
+    assert record and record.asset_materialization.tags["dagster/data_version"] in toy.lock
+    assert isinstance(tick(defs, "ledger", instance, first.cursor), dg.SkipReason)
+    assert tick(defs, "ledger", instance, "an older lock").asset_events == []
+
+
+def test_what_dagster_made_is_not_reported_again(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    assert tick(build_defs(toy.root, toy.resources), "ledger", instance).asset_events == []
+
+
+def test_only_what_repro_made_anew_is_reported(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, instance = done
+    toy.edit("scratch: {labels: 0.05}", "scratch: {labels: 0.05, learning_rate: 0.7}")
+    toy.dvc("repro", "-q")
+    events = tick(build_defs(toy.root, toy.resources), "ledger", instance).asset_events
+    assert {event.asset_key.to_user_string() for event in events} == {
+        "finetuned_scratch", "evaluation_scratch", "cross_year_report", "champion_onnx",
+    }  # fmt: skip
+
+
+def test_a_new_season_becomes_partition_parameter_and_run_in_one_tick(toy: Toy, instance: dg.DagsterInstance) -> None:
+    source = toy.root / "source/data_IJGI18/datasets/full/240"
+    for folder in ("data18", "data19", "data20"):
+        (source / folder).mkdir(parents=True)
+    toy.edit("source: simulated", "source: source")
+    before = (toy.root / "params.yaml").read_text()
+    defs = build_defs(toy.root, toy.resources)
+    result = tick(defs, "new_season", instance)
+    report(instance, result)
+    assert instance.get_dynamic_partitions("season") == ["2020"]
+    assert [request.partition_key for request in result.run_requests] == ["2020"]
+    after = (toy.root / "params.yaml").read_text()
+    assert after == before.replace("season: [2018, 2019]\n", "season: [2018, 2019, 2020]\n")
+    assert isinstance(tick(defs, "new_season", instance), dg.SkipReason)
+
+
+def test_a_simulated_source_holds_no_new_season(toy: Toy, instance: dg.DagsterInstance) -> None:
+    assert isinstance(tick(build_defs(toy.root, toy.resources), "new_season", instance), dg.SkipReason)
+
+
+def test_params_stay_as_they_were_if_the_study_would_be_invalid(toy: Toy) -> None:
+    path = toy.root / "params.yaml"
+    before = path.read_bytes()
+    with pytest.raises(BadInput):
+        seasons.register(path, ["2019"])
+    assert path.read_bytes() == before
+    assert not list(toy.root.glob(".params*"))
+
+
+def test_seasons_are_read_from_each_layout(toy: Toy, shared: Path) -> None:
+    studies = Path(__file__).parents[2] / "studies"
+    for name, source in (("flanders", "cubes"), ("mtlcc", "mtlcc"), ("pastis", "pastis/PASTIS")):
+        dataset = load_study(studies / f"{name}.yaml").dataset
+        here = {
+            "source": str(shared / "real" / source),
+            "root": "data_IJGI18/datasets/full/240" if name == "mtlcc" else ".",
+        }
+        assert seasons.in_source(dataset.model_copy(update=here), toy.root) == ["2018", "2019"]
+
+
+def test_the_running_season_is_fetched_again_and_a_past_one_is_not(toy: Toy, instance: dg.DagsterInstance) -> None:
+    schedule = build_defs(toy.root, toy.resources).resolve_schedule_def("running_season")
+    asked = []
+    for day in (datetime(2019, 6, 3, tzinfo=UTC), datetime(2024, 6, 3, tzinfo=UTC)):
+        with dg.build_schedule_context(instance=instance, scheduled_execution_time=day) as context:
+            asked.append(schedule.evaluate_tick(context))
+    (request,) = asked[0].run_requests
+    assert request.partition_key == "2019"
+    assert request.run_config["ops"]["run_season"]["config"]["fetch_again"]
+    assert not asked[1].run_requests and asked[1].skip_message
+    assert seasons.running(Workspace(toy.root).study, date(2018, 6, 3)) == "2018"
+
+
+def test_the_season_job_makes_one_seasons_cells_and_no_other(toy: Toy, instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("season", ["2018", "2019"])
+    job = build_defs(toy.root, toy.resources).resolve_job_def("season")
+    assert job.execute_in_process(instance=instance, partition_key="2019").success
+    ran = toy.ran()
+    assert "evaluate 2019 full scratch" in ran and "prepare 2018" in ran
+    assert not [line for line in ran if line.startswith(("finetune 2018", "evaluate 2018", "report"))]
+    shutil.rmtree(toy.root / "reports")
+    assert job.execute_in_process(instance=instance, partition_key="2019").success
+    assert toy.ran() == []

@@ -1,0 +1,80 @@
+"""Stands in for `python -m stcln` in a toy workspace: every verb writes, in a moment, files of the promised form.
+
+What it writes depends only on params.yaml and its inputs. Each run leaves a line in runs.log.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+parser = argparse.ArgumentParser()
+parser.add_argument("verb")
+for key in ("season", "length", "arm"):
+    parser.add_argument(f"--{key}")
+ask = parser.parse_args()
+params = yaml.safe_load(Path("params.yaml").read_text())
+seasons = [str(season) for season in params["cells"]["season"]]
+
+
+def put(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+
+
+def history(seed: str) -> dict[str, object]:
+    toy = params.get("toy_loss", 0.5)
+    epochs = [{"epoch": n, "loss": toy / n, "validation": 0.1 * n} for n in (1, 2, 3)]
+    return {"epochs": epochs, "best_epoch": 3, "masked_pixels": 7, "seed": seed}
+
+
+def digest(path: Path) -> str:
+    return hashlib.md5(b"".join(p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file())).hexdigest()
+
+
+def scores() -> dict[str, object]:
+    arm = params["arms"][ask.arm]
+    oa = arm.get("learning_rate", 0.8)
+    test = {
+        "oa": oa,
+        "miou": oa / 2,
+        "mf1": oa,
+        "kappa": oa,
+        "majority_oa": 0.4,
+        "confusion": [[0, 0, 0], [0, 5, 1], [0, 2, 4]],
+    }
+    names = ["unknown", "wheat", "maize"]
+    return {
+        "season": ask.season, "length": ask.length, "arm": ask.arm, "simulated": True, "classes": names,
+        "seeds": [{"seed": 1, "best_epoch": 3, "validation": 0.3, "tests": dict.fromkeys(seasons, test)}],
+    }  # fmt: skip
+
+
+cell = f"{ask.season}/{ask.length}/{ask.arm}"
+if ask.verb == "fetch":
+    put(Path("data/raw/archive.txt"), json.dumps([params["seed"], seasons]))
+elif ask.verb == "prepare":
+    shutil.rmtree(f"data/seasons/{ask.season}.zarr", ignore_errors=True)
+    shutil.copytree(f"template/{ask.season}.zarr", f"data/seasons/{ask.season}.zarr")
+elif ask.verb == "pretrain":
+    put(Path("models/pretrained/history.json"), history("0"))
+elif ask.verb == "finetune":
+    put(Path(f"models/finetuned/{cell}/seed-1/history.json"), history("1"))
+    put(Path(f"models/finetuned/{cell}/weights.txt"), json.dumps(params["arms"][ask.arm]))
+elif ask.verb == "evaluate":
+    put(Path(f"reports/cells/{cell}/scores.json"), scores())
+    shutil.copyfile("template/maps.npz", f"reports/cells/{cell}/maps.npz")
+elif ask.verb == "report":
+    put(Path("reports/study/report.md"), f"| table |\n|---|\n| {digest(Path('reports/cells'))} |\n")
+    put(Path("reports/study/index.html"), "<p>report</p>")
+elif ask.verb == "export":
+    cells = [json.loads(path.read_text()) for path in Path("reports/cells").rglob("scores.json")]
+    miou = max(test["miou"] for cell in cells for run in cell["seeds"] for test in run["tests"].values())
+    card = {"season": seasons[0], "length_name": "full", "seed": 1, "metrics": {"miou": miou}}
+    put(Path("models/champion/card.json"), card)
+    put(Path("models/champion/model.onnx"), digest(Path("reports/cells")))
+with Path("runs.log").open("a") as log:
+    log.write(" ".join([ask.verb, *(value for value in (ask.season, ask.length, ask.arm) if value)]) + "\n")
