@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError
 from dagster._core.pipes.context import PipesMessageHandler
 from dagster_pipes import PipesParams
 
@@ -52,7 +53,7 @@ class LocalRunner:
         command = [sys.executable, "-m", "orchestration.step", *argv[len(PROGRAM) :]]
         try:
             client.run(command=command, context=context)
-        except dg.DagsterPipesExecutionError as error:
+        except DagsterPipesExecutionError as error:
             if sentence := reader.told("bad_input"):
                 raise dg.Failure(sentence, allow_retries=False) from error
             raise

@@ -1,0 +1,76 @@
+"""What may import what: stcln <- assets <- orchestration, one way up and no circle between the folders of stcln."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("stcln", "assets", "orchestration")
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of what a file imports, also inside functions; of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("stcln", {"assets", "orchestration", "dagster", "dagster_pipes", "dvc"}),
+        ("assets", {"orchestration", "dvc", "dagster_pipes"}),
+    ],
+)
+def test_a_package_does_not_import_what_lies_above_it(package: str, forbidden: set[str]) -> None:
+    assert files(package)
+    assert {str(path.relative_to(ROOT)): found for path in files(package) if (found := roots(path) & forbidden)} == {}
+
+
+def test_a_step_needs_only_pipes_and_stcln() -> None:
+    standard = {"sys", "collections"}
+    assert roots(ROOT / "orchestration/step.py") - standard == {"dagster_pipes", "stcln"}
+
+
+@pytest.mark.parametrize("name", ["fetch", "prepare", "store", "simulate", "mtlcc", "pastis", "cube", "tfrecord"])
+def test_reading_and_storing_data_does_not_need_torch(name: str) -> None:
+    path = ROOT / "stcln/data" / name
+    found = list(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    assert found
+    assert not [str(file) for file in found if "torch" in roots(file)]
+
+
+def part_of(dotted: str) -> str | None:
+    """The folder or file of stcln, one level down, that a dotted name lies in: `data`, `model`, `cli`."""
+    parts = dotted.split(".")
+    if parts[0] != "stcln" or len(parts) < 2:
+        return None
+    top = ROOT / "stcln" / parts[1]
+    return parts[1] if top.is_dir() or top.with_suffix(".py").exists() else None
+
+
+def test_no_circle_between_the_parts_of_stcln() -> None:
+    edges: dict[str, set[str]] = {}
+    for path in files("stcln"):
+        part = path.relative_to(ROOT / "stcln").parts[0].removesuffix(".py")
+        found = {target for name in imports(path) if (target := part_of(name))}
+        edges.setdefault(part, set()).update(found - {part})
+    left = dict(edges)
+    while top := [part for part, needs in left.items() if not needs & left.keys()]:
+        for part in top:
+            del left[part]
+    assert left == {}, f"these import one another in a circle: {left}"
