@@ -24,12 +24,12 @@ def shares(rng: np.random.Generator, day_of_year: NDArray[np.intp]) -> NDArray[n
     """Share of the sky under cloud by date [dates]: mostly all or nothing, more in winter."""
     winter = 0.5 + 0.5 * np.cos(2 * np.pi * (day_of_year - 10) / 365.25)
     kind = (rng.random() + GOLDEN * np.arange(len(day_of_year))) % 1  # dealt, so that no month stays blind
-    clear = 0.52 - 0.22 * winter
-    some = clear + 0.28
+    clear = 0.72 - 0.22 * winter
+    some = clear + 0.22
     return np.where(
         kind < clear,
         rng.uniform(-0.1, 0.04, len(kind)).clip(0),
-        np.where(kind < some, rng.beta(1.5, 2.5, len(kind)), rng.beta(6, 1, len(kind))),
+        np.where(kind < some, rng.beta(1.2, 3.5, len(kind)), rng.beta(6, 1, len(kind))),
     )
 
 

@@ -52,7 +52,7 @@ ANNUAL: Final = (
     Crop("winter triticale", 12, 10, False, True, (10, 3), 0, 0, 4.6, 850, 100, 2230, 2680),
     Crop("rape", 5, 5, True, True, (8, 28), 0, 0, 4.0, 1250, 130, 2660, 3080, bloom=(1600, 1900)),
     Crop("summer barley", 25, 6, False, False, (3, 1), 130, 0, 3.6, 620, 90, 1450, 1880, 0.2),
-    Crop("maize", 26, 3, False, False, (4, 15), 770, 8, 3.0, 470, 110, 1220, 1310, 0.85),
+    Crop("maize", 26, 3, False, False, (4, 15), 765, 8, 3.0, 470, 110, 1220, 1310, 0.85),
     Crop("sugar beet", 1, 9, True, False, (3, 15), 250, 3, 3.2, 940, 130, 3600, 2520, 0.35),
     Crop("potatoe", 16, 13, True, False, (4, 5), 410, 4, 3.2, 550, 55, 1560, 2000, 0.3),
 )

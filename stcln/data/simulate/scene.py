@@ -65,7 +65,7 @@ class Season:
         rng = generator(seed, 6, year)
         days, ordinals = _acquisitions(rng, start, date(year, *LAST), dates)
         share = clouds.shares(rng, ordinals)
-        clear = share < 0.95
+        clear = share < 0.8
         self.dates, ordinals, share = days[clear], ordinals[clear], share[clear]
         elevation, azimuth = clouds.sun(ordinals)
         height, width = ground.fields.shape
@@ -76,7 +76,7 @@ class Season:
         self.opacity, self.shadow = (np.stack(parts).astype(np.float16) for parts in zip(*skies, strict=True))
         self.edge = self._swath(rng)
         self.gain = rng.normal(1, 0.02, (len(self.dates), 1, 1, 1)).astype(np.float32)
-        self.haze = rng.gamma(4, 0.25, (len(self.dates), 1)).astype(np.float32)  # 1 = a usual day
+        self.haze = (0.75 + rng.gamma(4, 0.0625, (len(self.dates), 1))).astype(np.float32)  # 1 = a usual day
         self._grow(rng)
 
     def _grow(self, rng: np.random.Generator) -> None:

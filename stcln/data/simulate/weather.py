@@ -19,7 +19,7 @@ PAST = 2  # calendar years before the season that a series begins
 KNOWN: dict[int, tuple[tuple[float, float, float, float], tuple[float, float, float, float]]] = {
     2016: ((0.5, -0.3, 0.3, 0.2), (1.1, 1.3, 1.2, 0.8)),
     2017: ((0.2, 0.2, 1.0, 0.0), (0.8, 0.9, 1.0, 1.1)),
-    2018: ((-0.3, 2.3, 1.9, 0.8), (1.0, 0.8, 0.24, 1.0)),
+    2018: ((-0.3, 1.9, 1.6, 0.8), (1.0, 0.8, 0.24, 1.0)),
     2019: ((1.0, -0.8, 0.8, 0.3), (1.1, 1.0, 0.74, 1.1)),
 }
 
