@@ -64,7 +64,7 @@ def test_every_parameter_gets_a_gradient(size):
     training=st.booleans(),
     by_pixel=st.booleans(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_a_padded_series_gives_the_logits_of_the_unpadded_one(where, garbage, training, by_pixel):
     images, positions = series(2, 4, 5)
     wide, days, valid = padded(images, positions, where, garbage)
