@@ -4,6 +4,7 @@ onnx and onnxruntime are the extra `stcln[onnx]`; they are imported where they a
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,7 @@ def write_onnx(path: Path, network: STCLN, card: Card, metadata: Mapping[str, st
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError:
         raise BadInput("export", "onnx and onnxscript are not installed", EXTRA) from None
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # else it tells users that torchvision is not there
     B, T, H, W = (torch.export.Dim(name) for name in ("batch", "dates", "height", "width"))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter, about itself
