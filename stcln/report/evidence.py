@@ -44,7 +44,7 @@ def maps(results: Results) -> str:
         return html.section("maps", "Maps beside truth", html.paragraph("No cell kept a map."))
     note = "Test tiles, first seed, longest length. Confidence: black 0, white 100 percent. North is up."
     seen = frozenset[int]().union(*(strip.classes for strip in strips))
-    shown = "".join(_strip(strip) for strip in strips)
+    shown = "".join(_strip(strip, results) for strip in strips)
     return html.section("maps", "Maps beside truth", html.paragraph(note, "note"), _legend(results, seen), shown)
 
 
@@ -55,13 +55,13 @@ def _legend(results: Results, shown: frozenset[int]) -> str:
     return f'<ul class="legend">{listed}</ul>'
 
 
-def _strip(strip: images.Strip, dated: bool = False) -> str:
+def _strip(strip: images.Strip, results: Results, dated: bool = False) -> str:
     shown = "".join(
         f"<figure>{html.image(png, f'{strip.title}: {caption}')}<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, png in strip.images
     )
     kind = f'"strip dates" style="--n:{len(strip.images)}"' if dated else '"strip"'
-    return f"<h3>{escape(strip.title)}</h3><div class={kind}>{shown}</div>"
+    return f"<h3>{escape(figures.marked(strip.title, results))}</h3><div class={kind}>{shown}</div>"
 
 
 def learning(results: Results) -> str:
@@ -80,7 +80,7 @@ def pretraining(results: Results) -> str:
     mask = results.study.pretrain.mask
     gate = f"dates with more than {mask.vegetation:.0%} green pixels" if mask.vegetation else "any date"
     rule = f"{mask.kind} draw, ratio {mask.ratio:g}, {gate}"
-    curve = figures.svg(figures.pretraining_curve(results.pretraining))
+    curve = figures.svg(figures.pretraining_curve(results.pretraining, results))
     return html.section(
         "pretraining", "Mask and reconstruction",
         html.paragraph(f"Pre-training hides whole pixels of a date ({rule}) and learns to rebuild every band."),
@@ -99,4 +99,6 @@ def _reconstruction(results: Results) -> str:
         f"reflectance, {better} than the pixel's own mean over its shown dates ({found.baseline:.4f})."
     )
     series = html.figure(found.series, measure, 860) if found.series else html.paragraph(measure)
-    return "".join(_strip(strip, dated=True) for strip in found.strips) + html.paragraph(colours, "note") + series
+    return (
+        "".join(_strip(strip, results, dated=True) for strip in found.strips) + html.paragraph(colours, "note") + series
+    )

@@ -54,6 +54,11 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def marked(title: str, results: Results) -> str:
+    """A figure's title, which says so when the data are simulated."""
+    return f"{title} — simulated data" if results.study.simulated else title
+
+
 def score_against_length(results: Results) -> Figure:
     """Figure 3 of the paper: mIoU against length, a line an arm (mean and seeds), a panel a season pair."""
     seasons, lengths = results.study.cells.season, results.lengths
@@ -73,8 +78,8 @@ def score_against_length(results: Results) -> Figure:
             panels[row][0].set_ylabel("mIoU")
         named = dict(zip(*reversed(panels[0][0].get_legend_handles_labels()), strict=True))
         figure.legend(named.values(), named.keys(), loc="outside upper right", ncols=min(len(named), 5))
-        note = " — simulated data" if results.study.simulated else ""
-        figure.suptitle(f"mIoU by season length, trained → tested{note}", x=0.01, ha="left", fontsize=10.5)
+        title = marked("mIoU by season length, trained → tested", results)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5)
     return figure
 
 
@@ -105,7 +110,7 @@ def learning_curves(results: Results) -> Figure:
         figure = Figure(figsize=(1 + 3.9 * len(seasons), 4.2), layout="constrained")
         panels = figure.subplots(2, len(seasons), sharex="col", sharey="row", squeeze=False)
         for column, season in enumerate(seasons):
-            panels[0][column].set_title(f"fine-tuning on {season}, “{results.lengths[-1]}”")
+            panels[0][column].set_title(marked(f"fine-tuning on {season}, “{results.lengths[-1]}”", results))
             for cell in (c for c in results.cells if (c.season, c.length) == (season, results.lengths[-1])):
                 for number, history in enumerate(cell.histories.values()):
                     label = cell.arm if number == 0 else None
@@ -124,7 +129,7 @@ def learning_curves(results: Results) -> Figure:
     return figure
 
 
-def pretraining_curve(history: Mapping[str, Any]) -> Figure:
+def pretraining_curve(history: Mapping[str, Any], results: Results) -> Figure:
     """Reconstruction loss by epoch, training and validation where it was measured."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.3), layout="constrained")
@@ -138,6 +143,7 @@ def pretraining_curve(history: Mapping[str, Any]) -> Figure:
                 axes.plot(*zip(*steps, strict=True), color=colour, label=name)
         axes.set(xlabel="epoch", ylabel="squared error of hidden pixels")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(marked("pre-training", results))
         axes.legend(ncols=2, loc="upper right")
     return figure
 
@@ -172,6 +178,7 @@ def ndvi_curves(results: Results) -> Figure:
             loc="outside upper right", ncols=4,
         )  # fmt: skip
         figure.supylabel("NDVI", fontsize=9)
+        figure.suptitle(marked("median NDVI by month", results), x=0.01, ha="left", fontsize=9.5)
     return figure
 
 
@@ -189,7 +196,7 @@ def confusion(test: Test, results: Results) -> Figure:
         axes.set_xticks(range(len(keep)), names, rotation=55, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(len(keep)), names, fontsize=8)
         axes.spines[:].set_visible(False)
-        axes.set_title(f"{test.arm}   {test.season} → {test.tested}", loc="left")
+        axes.set_title(marked(f"{test.arm} {test.season} → {test.tested}", results), loc="left")
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.05:
                 colour = "white" if share > 0.55 else "#14171a"
