@@ -60,12 +60,12 @@ class _Variation:
     """What differs between fields of one crop in one year; every field draws whatever it grows."""
 
     def __init__(self, rng: np.random.Generator, count: int) -> None:
-        self.late = rng.gamma(2.0, 3.5, count)  # days
-        self.pace = rng.normal(1, 0.035, count)
+        self.late = rng.gamma(1.5, 5.5, count)  # days
+        self.pace = rng.normal(1, 0.05, count)
         self.vigour = np.exp(rng.normal(0, 0.14, count))
         self.catch = rng.random(count)
         self.fallow = rng.uniform(25, 50, count)  # days from harvest to catch crop
-        self.clear = rng.uniform(3, 14, count)  # days from its end to sowing
+        self.clear = rng.uniform(0, 20, count)  # days from its end to sowing
 
 
 def _season(
@@ -130,7 +130,8 @@ def _meadow(state: State, where: NDArray[np.intp], weather: Weather, rng: np.ran
     total = np.cumsum(growth)
     regrown = total - np.maximum.accumulate(np.where(cut, total, -1000.0), axis=1)
     leaf = 3.8 * vigour * (0.14 + 0.86 * (1 - np.exp(-np.maximum(regrown, 0) / 130)))
-    brown = np.clip(0.06 + 0.80 * weather.stress, 0, 0.9)
+    thirsty = rng.uniform(0.1, 1.8, (len(where), 1))  # light soils dry out first
+    brown = np.clip(0.06 + 0.80 * thirsty * weather.stress, 0, 0.9)
     winter = 1 - 0.25 * np.clip((4 - _smooth(weather.temperature, 20)) / 8, 0, 1)
     state.green[where] = leaf * (1 - brown) * winter
     state.yellow[where] = leaf * brown * 0.6
