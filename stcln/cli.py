@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 
-import click
 import typer
 from rich.console import Console
 
@@ -35,6 +35,7 @@ Season = Annotated[str, typer.Option(help="A season of the study, such as 2018."
 Length = Annotated[str, typer.Option(help="A length of the study, such as full.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
+LISTENER: ContextVar[Reporter | None] = ContextVar("LISTENER", default=None)  # who runs a verb in this process
 
 app = typer.Typer(
     name="stcln",
@@ -244,14 +245,14 @@ def _run(step: Callable[[Workspace, Reporter], Summary], root: Path, log: Log, s
 
 def _reporter(stack: ExitStack, log: Log) -> Reporter:
     """Who listens: the caller of `run_verb`, or the terminal."""
-    given = click.get_current_context().obj
+    given = LISTENER.get()
     if given is not None:
-        return cast(Reporter, given)
+        return given
     return JsonLines() if log is Log.json else stack.enter_context(Terminal())
 
 
 def _tell(summary: Summary, log: Log) -> Summary:
-    if click.get_current_context().obj is None:
+    if LISTENER.get() is None:
         text = json.dumps(summary) if log is Log.json else "  ".join(f"{key} {value}" for key, value in summary.items())
         typer.echo(text)
     return summary
@@ -270,7 +271,11 @@ def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
     Raises:
         BadInput: Input that cannot be used.
     """
-    return cast(Summary, app(list(argv), standalone_mode=False, obj=reporter) or {})
+    token = LISTENER.set(reporter)
+    try:
+        return cast(Summary, app(list(argv), standalone_mode=False) or {})
+    finally:
+        LISTENER.reset(token)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ SCORES = "reports/cells/{season}/{length}/{arm}"
 
 STAGES: dict[str, Stage] = {
     "fetch": Stage(
-        "fetch", (), ("seed", "cells.season", "dataset.source", "dataset.layout", "simulation"), (), "data/raw"
+        "fetch", (), ("seed", "cells.season", "dataset.source", "dataset.files", "dataset.layout", "dataset.root", "dataset.season_start", "simulation"), (), "data/raw"
     ),
     "prepare": Stage(
         "prepare", SEASON, ("dataset", "splits", "method.lists"), ("data/raw",), "data/seasons/{season}.zarr"
