@@ -238,7 +238,7 @@ def _draw(node: Node, branch: Tree, seen: set[str]) -> Tree:
 
 def _label(node: Node) -> Text:
     if node.record is None:
-        return Text.assemble((node.path, "bold"), "  (no step made it)")
+        return Text.assemble((node.path, "bold"), "" if node.inputs else "  (no step made it)")
     seed = "" if node.record["seed"] is None else f"  seed {node.record['seed']}"
     return Text.assemble((node.path, "bold"), f"  {node.record['stage']}  code {_short(node.record['code'])}{seed}")
 

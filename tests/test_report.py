@@ -158,6 +158,15 @@ def test_a_missing_cell_is_named_and_the_others_reported(tmp_path: Path) -> None
     assert "Not yet scored and missing here: 2019-june-scratch." in page(results)
 
 
+def test_what_is_drawn_once_is_drawn_of_the_longest_length_that_has_scores(tmp_path: Path) -> None:
+    place = make(tmp_path, seeds=1)
+    for season in ("2018", "2019"):
+        for arm in ("scratch", "pretrained"):
+            (place.cell(season, "full", arm) / "scores.json").unlink()
+    results = collect(place)
+    assert "Classes, at length “june”" in page(results) and "at length “june”" in headline(results)[1]
+
+
 def test_without_any_score_the_sentence_names_the_remedy(tmp_path: Path) -> None:
     place = make(tmp_path, seasons=("2018",), lengths=("full",), pretrained=(), seeds=1)
     (place.cell("2018", "full", "scratch") / "scores.json").unlink()
@@ -191,6 +200,16 @@ def test_a_number_changed_by_hand_in_the_report_is_flagged(tmp_path: Path) -> No
     (place.report / "report.json").write_text(text.replace('"simulated": true', '"simulated": false'))
     problems = lineage.trace(place.report, place).problems
     assert any(problem.startswith("reports/study/report.json changed since") for problem in problems)
+
+
+def test_the_classes_are_counted_in_the_splits_that_the_study_uses(tmp_path: Path) -> None:
+    place = make(tmp_path, seasons=("2018",), lengths=("full",), pretrained=(), seeds=1)
+    path = place.season("2018") / "validation.json"
+    found = storage.read_json(path)
+    found["pixels_per_class"]["train_fold7"] = {"maize": 987654}
+    storage.write_json(path, found)
+    text = page(collect(place))
+    assert "987,654" not in text and f"{found['pixels_per_class']['test']['maize']:,}" in text
 
 
 def test_an_ordinary_switch_is_told_from_a_published_one(written: Path) -> None:

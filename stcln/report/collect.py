@@ -101,6 +101,11 @@ class Results:
         most = {name: max(season.dates[name] for season in self.seasons.values()) for name in self.study.cells.length}
         return sorted(most, key=lambda name: most[name])
 
+    @property
+    def longest(self) -> str:
+        """The length of most dates that has scores: what is drawn once is drawn of it."""
+        return next(name for name in reversed(self.lengths) if any(test.length == name for test in self.tests))
+
     def test(self, season: str, length: str, arm: str, tested: str) -> Test | None:
         """One test, or None where the cell has not been scored."""
         wanted = (season, length, arm, tested)

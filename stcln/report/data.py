@@ -13,7 +13,7 @@ MOST = 20  # ids or tiles named in a list
 
 def data_section(results: Results) -> str:
     """Counts, dates, classes and NDVI curves of every season."""
-    head = ["season", "tiles", "rejected", "absent ids", "images", "pixels not seen"]
+    head = ["season", "tiles", "rejected", "absent ids", "images", "masked (cloud, nodata)"]
     parts = [html.table(head, _counts(results)), *_rejected(results)]
     parts += ["<h3>Days with an image, by month</h3>", html.table(["season", *MONTHS], _months(results))]
     parts += ["<h3>Pixels by class and split</h3>", _classes(results)]
@@ -60,10 +60,13 @@ def _by_month(months: Mapping[str, int]) -> list[int]:
 
 
 def _classes(results: Results) -> str:
+    roles = results.study.splits
+    used = {split for role in (roles.pretrain, roles.train, roles.validation, roles.test) for split in role.take}
     columns: list[tuple[str, Mapping[str, Any]]] = [
         (f"{split}\n{name}", counts)
         for name, season in results.seasons.items()
         for split, counts in season.validation["pixels_per_class"].items()
+        if split in used
     ]
     names = dict.fromkeys((*results.classes, *(label for _, counts in columns for label in counts)))
     rows = [

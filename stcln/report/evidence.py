@@ -13,7 +13,7 @@ MATRICES = 8  # confusion matrices on the page
 
 def classes(results: Results) -> str:
     """F1 by class and confusion matrices, at the longest length."""
-    length = results.lengths[-1]
+    length = results.longest
     tests = [test for test in results.tests if test.length == length]
     names = [n for k, n in enumerate(results.classes) if k not in results.ignore and any(n in t.f1 for t in tests)]
     colours = palette.of_classes(len(results.classes), results.ignore)

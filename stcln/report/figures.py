@@ -110,8 +110,8 @@ def learning_curves(results: Results) -> Figure:
         figure = Figure(figsize=(1 + 3.9 * len(seasons), 4.2), layout="constrained")
         panels = figure.subplots(2, len(seasons), sharex="col", sharey="row", squeeze=False)
         for column, season in enumerate(seasons):
-            panels[0][column].set_title(marked(f"fine-tuning on {season}, “{results.lengths[-1]}”", results))
-            for cell in (c for c in results.cells if (c.season, c.length) == (season, results.lengths[-1])):
+            panels[0][column].set_title(marked(f"fine-tuning on {season}, “{results.longest}”", results))
+            for cell in (c for c in results.cells if (c.season, c.length) == (season, results.longest)):
                 for number, history in enumerate(cell.histories.values()):
                     label = cell.arm if number == 0 else None
                     for row, field in enumerate(("loss", "validation")):

@@ -16,6 +16,7 @@ from stcln.report.figures import reconstruction_series, svg
 
 Pixels = NDArray[np.uint8]
 UNSEEN = "#ECECEC"
+STRETCH = (2, 90)  # percentiles that become black and full colour; clouds may saturate
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def maps(results: Results) -> list[Strip]:
 def _archives(results: Results, season: str) -> dict[str, Any]:
     found = {}
     for arm in results.study.cells.arm[:4]:
-        path = results.root.cell(season, results.lengths[-1], arm) / "maps.npz"
+        path = results.root.cell(season, results.longest, arm) / "maps.npz"
         if path.exists():
             with np.load(path, allow_pickle=False) as archive:
                 found[arm] = dict(archive)
@@ -151,7 +152,7 @@ def _dates(
     days: NDArray[Any], picked: NDArray[np.intp], composite: list[int],
 ) -> list[Strip]:  # fmt: skip
     known = images[:, composite].transpose(0, 2, 3, 1)
-    low, high = np.percentile(known[valid] if valid.any() else known.reshape(-1, known.shape[-1]), (2, 98), axis=0)
+    low, high = np.percentile(known[valid] if valid.any() else known.reshape(-1, known.shape[-1]), STRETCH, axis=0)
 
     def colour(values: NDArray[Any]) -> Pixels:
         stretched: Pixels = (np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)

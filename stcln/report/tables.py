@@ -133,7 +133,7 @@ def _paired(
 
 def headline(results: Results) -> tuple[str, str]:
     """The finding in one sentence computed from the numbers, and the sentence that qualifies it."""
-    length, arm = results.lengths[-1], next(iter(results.study.cells.pretrained), None)
+    length, arm = results.longest, next(iter(results.study.cells.pretrained), None)
     against = partner(results, arm) if arm else None
     cross = len(results.study.cells.season) > 1
     where = "a season without labels" if cross else "the season of its labels"
