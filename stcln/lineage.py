@@ -36,9 +36,8 @@ def record(
         verb: The verb whose code ran, a key of `workspace.CODE`.
         seed: The first seed of the step's draws, or None if it draws nothing.
     """
-    digests = {key: storage.digest(path) for key, path in inputs.items()}
     made = {"stage": stage, "verb": verb, "params": dict(params), "code": code_digest(verb), "seed": seed}
-    return {**made, "inputs": digests, "outputs": {}}
+    return {**made, "inputs": {key: storage.digest(path) for key, path in inputs.items()}, "outputs": {}}
 
 
 def write(
@@ -239,8 +238,7 @@ def _draw(node: Node, branch: Tree, seen: set[str]) -> Tree:
 def _label(node: Node) -> Text:
     if node.record is None:
         return Text.assemble((node.path, "bold"), "" if node.inputs else "  (no step made it)")
-    seed = "" if node.record["seed"] is None else f"  seed {node.record['seed']}"
-    return Text.assemble((node.path, "bold"), f"  {node.record['stage']}  code {_short(node.record['code'])}{seed}")
+    return Text.assemble((node.path, "bold"), f"  {node.record['stage']}  code {_short(node.record['code'])}")
 
 
 def _short(digest: str) -> str:
