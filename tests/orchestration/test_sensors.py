@@ -105,11 +105,12 @@ def test_the_running_season_is_fetched_again_and_a_past_one_is_not(toy: Toy, ins
     asked = []
     for day in (datetime(2019, 6, 3, tzinfo=UTC), datetime(2024, 6, 3, tzinfo=UTC)):
         with dg.build_schedule_context(instance=instance, scheduled_execution_time=day) as context:
-            asked.append(schedule.evaluate_tick(context))
-    (request,) = asked[0].run_requests
+            asked.append(schedule(context))
+    request, skipped = asked
+    assert isinstance(request, dg.RunRequest)
     assert request.partition_key == "2019"
     assert request.run_config["ops"]["run_season"]["config"]["fetch_again"]
-    assert not asked[1].run_requests and asked[1].skip_message
+    assert isinstance(skipped, dg.SkipReason)
     assert seasons.running(Workspace(toy.root).study, date(2018, 6, 3)) == "2018"
 
 

@@ -55,7 +55,7 @@ def scores() -> dict[str, object]:
 
 cell = f"{ask.season}/{ask.length}/{ask.arm}"
 if ask.verb == "fetch":
-    put(Path("data/raw/archive.txt"), json.dumps([params["seed"], seasons]))
+    put(Path("data/raw/archive.txt"), json.dumps(seasons))
 elif ask.verb == "prepare":
     shutil.rmtree(f"data/seasons/{ask.season}.zarr", ignore_errors=True)
     shutil.copytree(f"template/{ask.season}.zarr", f"data/seasons/{ask.season}.zarr")

@@ -22,7 +22,6 @@ from stcln.study import load_study
 from stcln.workspace import Workspace
 
 SEASONS = ("2018", "2019")
-STUDY = Path(__file__).parents[2] / "studies/demo.yaml"
 
 
 class ToyRunner:
@@ -86,7 +85,7 @@ class Toy:
 def make(root: Path) -> None:
     """Make a toy workspace that has not run."""
     (root / "template").mkdir(parents=True)
-    (root / "params.yaml").write_text(STUDY.read_text().replace("length: [june, full]", "length: [full]"))
+    shutil.copyfile(Path(__file__).with_name("params.yaml"), root / "params.yaml")
     study = load_study(root / "params.yaml")
     shutil.copyfile(Path(__file__).with_name("toy.py"), root / "toy.py")
     stages = yaml.safe_load(dvc_yaml(study, checkout=False))["stages"]
