@@ -1,19 +1,22 @@
 """The command line: a table of verbs, each a plain function. What a verb does stands in the module it calls."""
 
 import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, cast
+from types import FrameType
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.console import Console
 
 from stcln import runs, stages
-from stcln.errors import BadInput
+from stcln.errors import BadInput, refusals_of_the_disk
 from stcln.events import JsonLines, Reporter, Terminal, Value
 from stcln.workspace import Workspace
 
@@ -35,6 +38,15 @@ Season = Annotated[str, typer.Option(help="A season of the study, such as 2018."
 Length = Annotated[str, typer.Option(help="A length of the study, such as full.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
+STEPS = {
+    "fetch": "stcln.data.fetch",
+    "prepare": "stcln.data.prepare",
+    "pretrain": "stcln.training.pretrain",
+    "finetune": "stcln.training.finetune",
+    "evaluate": "stcln.evaluate",
+    "report": "stcln.report",
+    "export": "stcln.export",
+}  # the module of each verb that is a stage; its function has the verb's name and takes (workspace, *keys, reporter)
 LISTENER: ContextVar[Reporter | None] = ContextVar("LISTENER", default=None)  # who runs a verb in this process
 
 app = typer.Typer(
@@ -74,13 +86,7 @@ def fetch(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln fetch`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.data.fetch import fetch
-
-        return fetch(place, reporter)
-
-    return _run(step, workspace, log, "fetch")
+    return _run(workspace, log, "fetch")
 
 
 @app.command()
@@ -89,13 +95,7 @@ def prepare(season: Season, workspace: At = HERE, log: Logged = Log.text) -> Sum
 
     Example: `python -m stcln prepare --season 2018`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.data.prepare import prepare
-
-        return prepare(place, season, reporter)
-
-    return _run(step, workspace, log, "prepare", season=season)
+    return _run(workspace, log, "prepare", season=season)
 
 
 @app.command()
@@ -104,13 +104,7 @@ def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln pretrain --log json`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.training.pretrain import pretrain
-
-        return pretrain(place, reporter)
-
-    return _run(step, workspace, log, "pretrain")
+    return _run(workspace, log, "pretrain")
 
 
 @app.command()
@@ -119,14 +113,8 @@ def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
 
     Example: `python -m stcln finetune --season 2018 --length full --arm pretrained`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.training.finetune import finetune
-
-        return finetune(place, season, length, arm, reporter)
-
     stage = stages.finetune_stage(Workspace(workspace).study, arm)
-    return _run(step, workspace, log, stage, season=season, length=length, arm=arm)
+    return _run(workspace, log, stage, season=season, length=length, arm=arm)
 
 
 @app.command()
@@ -135,14 +123,8 @@ def evaluate(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
 
     Example: `python -m stcln evaluate --season 2018 --length full --arm pretrained`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.evaluate import evaluate
-
-        return evaluate(place, season, length, arm, reporter)
-
     stage = stages.evaluate_stage(Workspace(workspace).study, arm)
-    return _run(step, workspace, log, stage, season=season, length=length, arm=arm)
+    return _run(workspace, log, stage, season=season, length=length, arm=arm)
 
 
 @app.command()
@@ -151,13 +133,7 @@ def report(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln report`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.report import report
-
-        return report(place, reporter)
-
-    return _run(step, workspace, log, "report")
+    return _run(workspace, log, "report")
 
 
 @app.command()
@@ -166,13 +142,7 @@ def export(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln export`
     """
-
-    def step(place: Workspace, reporter: Reporter) -> Summary:
-        from stcln.export import export
-
-        return export(place, reporter)
-
-    return _run(step, workspace, log, "export")
+    return _run(workspace, log, "export")
 
 
 @app.command()
@@ -234,12 +204,13 @@ def simulate(
         archive(target, layout, season, tiles, size, seed, _reporter(stack, log))
 
 
-def _run(step: Callable[[Workspace, Reporter], Summary], root: Path, log: Log, stage: str, **keys: str) -> Summary:
-    """Run a step in a workspace: check first, record the run after."""
-    workspace = Workspace(root.resolve())
+def _run(root: Path, log: Log, stage: str, **keys: str) -> Summary:
+    """Run a stage's verb in a workspace: check first, record the run after. Its module is imported only now."""
+    workspace, verb = Workspace(root.resolve()), stages.STAGES[stage].verb
     stages.check(workspace, stage, **keys)
+    step = getattr(import_module(STEPS[verb]), verb)
     with ExitStack() as stack, runs.record(workspace, stages.name_of(stage, **keys)):
-        summary = step(workspace, _reporter(stack, log))
+        summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
     return _tell(summary, log)
 
 
@@ -273,17 +244,33 @@ def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
     """
     token = LISTENER.set(reporter)
     try:
-        return cast(Summary, app(list(argv), standalone_mode=False) or {})
+        with refusals_of_the_disk():
+            return cast(Summary, app(list(argv), standalone_mode=False) or {})
     finally:
         LISTENER.reset(token)
 
 
+class Stopped(BaseException):
+    """A signal asked the program to end: what is half written is swept away on the way out."""
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
 def main() -> None:
-    """Run the command line; bad input ends in its sentence and exit status 2, an interrupt in 130."""
+    """Run the command line; bad input ends in its sentence and exit status 2, SIGINT in 130, SIGTERM in 143."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        app()
+        with refusals_of_the_disk():
+            app()
     except BadInput as error:
         print(f"stcln: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Stopped as stopped:
+        number = signal.Signals(stopped.args[0])
+        print(f"stcln: stopped by {number.name}; run it again to go on.", file=sys.stderr)
+        sys.exit(128 + number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

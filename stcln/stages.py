@@ -40,15 +40,14 @@ class Stage:
     arms: str = ""
 
 
+ARCHIVE = ("dataset.source", "dataset.files", "dataset.layout", "dataset.root", "dataset.season_start")
 MODEL = "models/finetuned/{season}/{length}/{arm}"
 FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
 EVALUATE = ("splits", "cells.season", "method", "compute")
 SCORES = "reports/cells/{season}/{length}/{arm}"
 
 STAGES: dict[str, Stage] = {
-    "fetch": Stage(
-        "fetch", (), ("seed", "cells.season", "dataset.source", "dataset.files", "dataset.layout", "dataset.root", "dataset.season_start", "simulation"), (), "data/raw"
-    ),
+    "fetch": Stage("fetch", (), ("seed", "cells.season", *ARCHIVE, "simulation"), (), "data/raw"),
     "prepare": Stage(
         "prepare", SEASON, ("dataset", "splits", "method.lists"), ("data/raw",), "data/seasons/{season}.zarr"
     ),
@@ -63,7 +62,8 @@ STAGES: dict[str, Stage] = {
     "evaluate-scratch": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="scratch"),
     "evaluate": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="pretrained"),
     "report": Stage(
-        "report", (), ("name", "title", "seed", "dataset", "cells", "lengths", "arms", "method", "pretrain", "finetune"),
+        "report", (),
+        ("name", "title", "seed", "dataset", "cells", "lengths", "arms", "method", "pretrain", "finetune"),
         ("reports/cells", "models/pretrained", "models/finetuned", "data/seasons"), "reports/study",
     ),
     "export": Stage("export", (), ("cells",), ("reports/cells", "models/finetuned"), "models/champion"),
@@ -80,8 +80,8 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
 
     Args:
         study: Only the number of its pre-training seasons matters; all else DVC takes from params.yaml.
-        checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace elsewhere,
-            where it is the installed package's digest in code.yaml.
+        checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
+            elsewhere, where it is the installed package's digest in code.yaml.
     """
     stages = {name: _entry(stage, study, checkout) for name, stage in STAGES.items()}
     return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
@@ -113,31 +113,43 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
     """Refuse to run a stage that the study, dvc.yaml or code.yaml does not describe as it is.
 
     Raises:
-        BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs or another command than this version of
-            stcln would; code.yaml pins another version of the code.
+        BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs or another command than this
+            version of stcln would; code.yaml pins another version of the code.
     """
     study, entry = workspace.study, STAGES[stage]
     for key in entry.over:
         known = getattr(study.cells, entry.arms if key == "arm" else key)
         if keys[key] not in known:
-            where = f"{workspace.root / 'params.yaml'}, field cells.{key}"
+            field = "cells.scratch or cells.pretrained" if key == "arm" else f"cells.{key}"
+            problem = f"no {key} {keys[key]!r} among {list(getattr(study.cells, key))}"
             raise BadInput(
-                where, f"no {key} {keys[key]!r} among {list(known)}", "name one of these, or add it to the study"
+                f"{workspace.root / 'params.yaml'}, field {field}", problem, "name one of these, or add it to the study"
             )
     remedy = "run `python -m stcln new . --update` to take over this version"
     pinned = workspace.root / "code.yaml"
-    if pinned.exists() and yaml.safe_load(pinned.read_text()).get(entry.verb) != code_digest(entry.verb):
+    if pinned.exists() and _mapping(pinned, remedy).get(entry.verb) != code_digest(entry.verb):
         raise BadInput(
             f"{pinned}, field {entry.verb}", "the installed stcln is not the one this workspace was made with", remedy
         )
     pipeline = workspace.root / "dvc.yaml"
     if pipeline.exists():
         asked = _entry(entry, study, checkout=not pinned.exists())
-        found = yaml.safe_load(pipeline.read_text()).get("stages", {}).get(stage, {})
+        found = _mapping(pipeline, remedy, "stages", stage)
         missing = [read for read in asked["deps"] if read not in found.get("deps", [])]
         if missing or found.get("cmd") != asked["cmd"]:
             problem = f"does not name {missing[0]}" if missing else f"has the command {found.get('cmd')!r}"
             raise BadInput(f"{pipeline}, stage {stage}", problem, remedy)
+
+
+def _mapping(path: Path, remedy: str, *keys: str) -> dict[str, Any]:
+    """The mapping under some keys of a YAML file; empty where there is none."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(path, f"not YAML: {' '.join(str(error).split())}", remedy) from None
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def write_lineage(directory: Path, workspace: Workspace, stage: str, **keys: str) -> None:
@@ -179,8 +191,8 @@ def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:
 
 def _fill(texts: Sequence[str], keys: Mapping[str, str], seasons: Sequence[str], length: str) -> list[str]:
     """Put the keys into paths and fields; one that names the pre-training seasons is repeated for each of them."""
-    filled = []
-    for text in texts:
-        for season in seasons if "{pretrain.seasons}" in text else [""]:
-            filled.append(text.format(**keys, pretrain=SimpleNamespace(seasons=season, length=length)))
-    return filled
+    return [
+        text.format(**keys, pretrain=SimpleNamespace(seasons=season, length=length))
+        for text in texts
+        for season in (seasons if "{pretrain.seasons}" in text else [""])
+    ]

@@ -1,5 +1,6 @@
-"""A study: params.yaml as frozen, validated dataclasses. Every hyper-parameter of every step lives here and nowhere else."""
+"""A study: params.yaml as frozen, validated models. Every hyper-parameter of every step lives here and nowhere else."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +14,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+YEAR = re.compile("[1-9][0-9]{3}")
 
 
 class _Part(BaseModel):
     """A section of params.yaml: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 class Dataset(_Part):
@@ -46,6 +48,19 @@ class Dataset(_Part):
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of tiles that may be broken before `prepare` fails. Ids that only an MTLCC list names are counted apart."""
 
+    @field_validator("season_start")
+    @classmethod
+    def _in_every_year(cls, day: str) -> str:
+        date.fromisoformat(f"2001-{day}")  # its error says what is wrong
+        return day
+
+    @field_validator("root")
+    @classmethod
+    def _inside(cls, root: str) -> str:
+        if Path(root).is_absolute() or ".." in Path(root).parts:
+            raise ValueError("it leaves the archive")
+        return root
+
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""
         month, day = (int(part) for part in self.season_start.split("-"))
@@ -67,7 +82,7 @@ class Role(_Part):
     """The tiles that play a role: native splits of the data set, narrowed by listed ids and crops."""
 
     take: tuple[str, ...]
-    """Native splits: `fold_1`.. (PASTIS), `train_fold0`, `test_fold0`, `eval` (MTLCC), `train`, `validation`, `test` (cube)."""
+    """Native splits: `fold_1`.. (PASTIS); `train_fold0`, `eval`.. (MTLCC); `train`, `validation`, `test` (cube)."""
     tiles: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     """Listed ids, or lists by class; empty: all."""
     per_class: Count | None = None
@@ -144,7 +159,7 @@ class Finetune(Optimisation):
     augment: bool = True
     """Flips and quarter turns."""
     folds: Annotated[int, Field(ge=0)] = 0
-    """0: select on the validation tiles. k: hold 1/k of the training labels back instead, another part for every seed."""
+    """0: select on the validation tiles. k: hold 1/k of the training labels back instead, another part a seed."""
 
 
 class Method(_Part):
@@ -172,7 +187,7 @@ class Arm(_Part):
 
 
 class Cells(_Part):
-    """The grid of cells: every season x length x arm is one. DVC's matrices and Dagster's partitions are these lists."""
+    """The grid of cells: every season x length x arm. DVC's matrices and Dagster's partitions are these lists."""
 
     season: tuple[Name, ...] = Field(min_length=1)
     length: tuple[Name, ...] = Field(min_length=1)
@@ -208,7 +223,7 @@ class Study(_Part):
 
     name: Name
     title: str = ""
-    seed: int = 3407
+    seed: Annotated[int, Field(ge=0)] = 3407
     dataset: Dataset
     simulation: Simulation = Simulation()
     splits: Splits
@@ -250,7 +265,7 @@ class Study(_Part):
             raise ValueError(f"cells: {sorted(twice)} starts both from scratch and pretrained")
         if not self.cells.arm:
             raise ValueError("cells: no arm in scratch or pretrained")
-        if bad := [season for season in self.cells.season if not season.isdigit()]:
+        if bad := [season for season in self.cells.season if not YEAR.fullmatch(season)]:
             raise ValueError(f"cells.season: {bad} are not years")
         if self.finetune.window != self.pretrain.window and self.method.test_window == "same":
             raise ValueError(
@@ -269,7 +284,7 @@ def load_study(path: Path) -> Study:
         return Study.model_validate(yaml.safe_load(path.read_text()))
     except FileNotFoundError:
         raise BadInput(path, "no study here", "run `python -m stcln new` or change into a workspace") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(path, f"not YAML: {' '.join(str(error).split())}", "mend the syntax") from None
     except ValidationError as error:
         first = error.errors()[0]

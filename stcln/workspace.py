@@ -13,8 +13,8 @@ READ = ("data/arrays.py", "data/splits.py", "data/store.py", "data/tile.py")
 SEE = (*READ, "data/lengths.py", "data/series.py", "model")
 TRAIN = (*SEE, "data/loader.py", "training")
 
-# The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing a verb
-# imports is missing.
+# The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing
+# a verb imports is missing.
 CODE: dict[str, tuple[str, ...]] = {
     "fetch": ("data/download.py", "data/fetch.py", "data/simulate", "data/tfrecord.py", "data/unpack.py"),
     "prepare": (

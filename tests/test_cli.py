@@ -32,7 +32,9 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 
 
 def test_help_needs_no_heavy_import(tmp_path: Path) -> None:
-    code = "import sys, stcln.cli; print(sorted({'torch', 'matplotlib', 'rasterio', 'dagster', 'dvc'} & set(sys.modules)))"
+    code = (
+        "import sys, stcln.cli; print(sorted({'torch', 'matplotlib', 'rasterio', 'dagster', 'dvc'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
 

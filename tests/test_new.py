@@ -13,7 +13,13 @@ from stcln.new import make
 
 def test_a_workspace_has_its_study_its_pipeline_and_its_code_pinned(tmp_path: Path) -> None:
     make(tmp_path / "w", "flanders", None)
-    assert {p.name for p in (tmp_path / "w").iterdir()} >= {"params.yaml", "dvc.yaml", "code.yaml", ".gitignore", ".git"}
+    assert {p.name for p in (tmp_path / "w").iterdir()} >= {
+        "params.yaml",
+        "dvc.yaml",
+        "code.yaml",
+        ".gitignore",
+        ".git",
+    }
     pipeline = yaml.safe_load((tmp_path / "w/dvc.yaml").read_text())
     assert {"code.yaml": ["finetune"]} in pipeline["stages"]["finetune"]["params"]
 
@@ -41,7 +47,7 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path, study: str, source: 
 def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w/thesis.tex").write_text("years of work")
-    with pytest.raises(BadInput, match="not empty"):
+    with pytest.raises(BadInput, match="not an empty directory"):
         make(tmp_path / "w", "demo", None)
     assert [p.name for p in (tmp_path / "w").iterdir()] == ["thesis.tex"]
 

@@ -27,8 +27,9 @@ DATES = np.array(["2019-03-01", "2019-05-05", "2019-05-20", "2019-07-11", "2019-
 @pytest.fixture
 def card() -> Card:
     return Card(
-        kind="classifier", size="tiny", bands=("B08", "B04", "B03"), classes=CLASSES, ignore=(0,), mean=(3000, 900, 800),
-        std=(800, 300, 200), window=8, method={"positions": "days", "test_window": "same"}, length={"dates": 4},
+        kind="classifier", size="tiny", bands=("B08", "B04", "B03"), classes=CLASSES, ignore=(0,),
+        mean=(3000, 900, 800), std=(800, 300, 200),
+        window=8, method={"positions": "days", "test_window": "same"}, length={"dates": 4},
         length_name="d4", season="2018", season_start="01-01", seed=1,
     )  # fmt: skip
 
@@ -161,6 +162,7 @@ def test_qgis_and_gdal_find_names_and_colours_beside_the_map(tmp_path: Path, mod
 def test_the_map_remembers_what_made_it(tmp_path: Path, model: Path) -> None:
     (model.parent / "params.yaml").write_text("name: x")
     scene = cube(tmp_path / "scene.nc")
+    (tmp_path / "maps").mkdir()
     predict(scene, model, tmp_path / "maps/map.tif", Silent())
     (model.parent / "params.yaml").unlink()
     found = lineage.trace(tmp_path / "maps/map.tif", Workspace(tmp_path))

@@ -28,7 +28,9 @@ def run(workspace: Workspace, *words: str) -> None:
 
 
 @pytest.mark.parametrize("study", sorted(SOURCES))
-def test_a_ready_study_runs_on_real_data_from_the_archive_to_the_scores(study: str, shared: Path, tmp_path: Path) -> None:
+def test_a_ready_study_runs_on_real_data_from_the_archive_to_the_scores(
+    study: str, shared: Path, tmp_path: Path
+) -> None:
     workspace = short(tmp_path / "w", study, shared / "real" / SOURCES[study])
     seasons, length = workspace.study.cells.season, workspace.study.cells.length[-1]
     run(workspace, "fetch")

@@ -44,7 +44,9 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stcln":
             base = "/".join((node.module or "").split(".")[1:])
             found |= {f"{base}/{name.name}".strip("/") for name in node.names} | {base}
-    return {name for name in found if (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name / "__init__.py").is_file()} - {""}
+    return {
+        name for name in found if (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name / "__init__.py").is_file()
+    } - {""}
 
 
 @pytest.mark.parametrize("verb", sorted(CODE))

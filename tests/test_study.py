@@ -52,7 +52,9 @@ def test_every_ready_study_is_valid(name: str) -> None:
         ({"finetune__window": 16}, "study", "differs from pretrain.window"),
     ],
 )
-def test_a_faulty_field_is_named_with_its_value(tmp_path: Path, change: dict[str, Any], field: str, problem: str) -> None:
+def test_a_faulty_field_is_named_with_its_value(
+    tmp_path: Path, change: dict[str, Any], field: str, problem: str
+) -> None:
     with pytest.raises(BadInput, match=rf"params.yaml, field {field}: .*{problem}.*correct the field"):
         load_study(changed(tmp_path, **change))
 
