@@ -64,7 +64,6 @@ def create(
         "alpha": "no",
     }  # fmt: skip
     colours = palette.of_classes(len(classes), ignore)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with rasterio.open(part, "w", **profile) as file:
             file.write_colormap(1, {k: (*palette.rgb(colour), 255) for k, colour in enumerate(colours)})

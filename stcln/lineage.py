@@ -204,8 +204,11 @@ def _checked(where: Path, found: Any) -> dict[str, Any]:
 def _tiff_tag(path: Path) -> Any:
     import rasterio  # only a walk that starts at a map needs it
 
-    with rasterio.open(path) as image:
-        return json.loads(image.tags().get(TAG, "{}"))
+    try:
+        with rasterio.open(path) as image:
+            return json.loads(image.tags().get(TAG, "{}"))
+    except rasterio.errors.RasterioIOError:
+        raise BadInput(path, "not a GeoTIFF", "give a map that `predict` wrote") from None
 
 
 def _onnx_tag(path: Path) -> Any:
@@ -213,7 +216,10 @@ def _onnx_tag(path: Path) -> Any:
         import onnx  # an optional extra; only an ONNX file away from its directory needs it
     except ImportError:
         raise BadInput(path, "reading an ONNX file needs onnx", "pip install 'stcln[onnx]'") from None
-    model = onnx.load(path, load_external_data=False)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf has kinds of its own
+        raise BadInput(path, f"not an ONNX file: {error}", "give one that `export` wrote") from None
     return json.loads(next((entry.value for entry in model.metadata_props if entry.key == TAG), "{}"))
 
 

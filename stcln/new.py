@@ -44,16 +44,18 @@ def make(root: Path, study: str, source: str | None) -> None:
         raise BadInput(
             path, f"no study {study!r} among {list(studies())}", "name one of these or the path of a study file"
         )
-    if root.exists() and any(root.iterdir()):
+    if not root.parent.is_dir():
+        raise BadInput(root.parent, "no such directory", "make it, or name another place")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise BadInput(
-            root, "the directory is not empty", "name a new one, or pass --update to render its dvc.yaml again"
+            root, "it is not an empty directory", "name a new one, or pass --update to render its dvc.yaml again"
         )
     text = (
         path.read_text()
         if source is None
         else SOURCE.sub(lambda m: m[1] + _seen_from(root, source), path.read_text(), count=1)
     )
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True)
     (root / "params.yaml").write_text(text)
     try:
         load_study(root / "params.yaml")

@@ -78,10 +78,12 @@ def predict(source: Path, model: Path, output: Path, reporter: Reporter, block: 
 
     Raises:
         BadInput: Source or model is missing or of another kind, a band of the model is missing, the tiles share no
-            grid, no date is left, or the output is no `.tif`.
+            grid, no date is left, or the output is no `.tif` in an existing directory.
     """
     if output.suffix != ".tif":
         raise BadInput(output, "not the name of a GeoTIFF", "let it end in .tif")
+    if not output.parent.is_dir():
+        raise BadInput(output.parent, "no such directory", "make it, or name another place")
     network, card = _model(model)
     compute = pick(Compute(precision="float32"))  # the same map as the ONNX file's
     if _is_store(source):

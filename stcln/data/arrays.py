@@ -16,6 +16,7 @@ from stcln.data.tile import VOID, Tile
 
 CHUNK_DATES, SHARD_DATES = 32, 128
 CHUNK_SIDE = 48  # largest side of a chunk, so that a window does not read a whole patch
+COMPRESSION = ZstdCodec(level=5, checksum=True)  # so that a flipped bit is found at reading
 SHARD_BYTES = 1 << 28  # DVC slows with the number of files, writing holds one shard in memory
 
 
@@ -74,7 +75,8 @@ class Arrays:
             name, dtype=kind, shape=(0, 0, *shape) if timed else (0, *shape),
             chunks=(1, CHUNK_DATES, *chunk) if timed else (1, *chunk),
             shards=(self.batch, SHARD_DATES, *shape) if timed else (self.batch, *shape),
-            compressors=ZstdCodec(level=5), fill_value=0, dimension_names=("tile", *dims),
+            compressors=COMPRESSION, fill_value=0, dimension_names=("tile", *dims),
+            config={"write_empty_chunks": True},  # so that a file that is gone is told from one of zeros
         )  # fmt: skip
 
     def append(self, tiles: Sequence[Tile]) -> None:
@@ -117,7 +119,7 @@ class Arrays:
     ) -> None:  # fmt: skip
         array = self.group.create_array(
             name, shape=values.shape, dtype=values.dtype, chunks=values.shape, fill_value=fill,
-            dimension_names=dims, attributes=attributes, compressors=ZstdCodec(level=5),
+            dimension_names=dims, attributes=attributes, compressors=COMPRESSION,
         )  # fmt: skip
         array[...] = values
 

@@ -66,6 +66,9 @@ class Cube:
         self.data = data.transpose("time", "y", "x", missing_dims="ignore")
         self.bands = tuple(band_name(name) for name in self.names)
         self.crs = self._crs()
+        if data.time.dtype.kind != "M":
+            problem = f"holds {data.time.dtype}, not dates"
+            raise BadInput(f"{path}, coordinate time", problem, "give it CF units such as `days since 2018-01-01`")
         self.dates = data.time.values.astype("datetime64[D]")
         self.shape = (data.sizes["y"], data.sizes["x"])
         self.resolution, self.left, self.top = self._ground()
@@ -157,7 +160,7 @@ class Cube:
         """Resolution, left and top edge in metres, from the coordinates of pixel centres."""
         x, y = (self.data[axis].values.astype(np.float64) for axis in ("x", "y"))
         steps = np.abs(np.concatenate([np.diff(x), np.diff(y)]))
-        if not len(steps) or steps.min() <= 0 or np.ptp(steps) > NEAR * steps.max() or x[-1] < x[0]:
+        if not (len(steps) and steps.min() > 0 and np.ptp(steps) <= NEAR * steps.max() and x[-1] >= x[0]):  # nor NaN
             raise BadInput(self.path, "x and y are no even grid of square pixels", "resample the cube to one")
         size = float(steps[0])
         return size, float(x[0]) - size / 2, float(y.max()) + size / 2

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ BANDS = {
     "x60": ("B01", "B09", "B10"),
 }
 """Bands by the record's feature, in stacked order; their sides are p, p/2 and p/6."""
+LAST_DAY = 366
 
 
 class Mtlcc:
@@ -70,6 +72,8 @@ class Mtlcc:
             raise BadInput(path, "no record inside", "fetch the file again")
         record = _Record(where, tfrecord.parse(path, payload))
         doy = record.array("dates/doy", record.shape("dates", 1))
+        if doy.max() > LAST_DAY:
+            raise BadInput(f"{where}, feature dates/doy", f"{doy.max()} is no day of a year", "fetch the file again")
         T, side = len(doy), record.shape("x10", 4)[1]
         images = [record.images(key, (T, side, side, len(names))) for key, names in BANDS.items()]
         raw = record.array("labels/data", record.shape("labels", 3))
@@ -138,7 +142,9 @@ def _geotransforms(path: Path) -> dict[str, tuple[str, tuple[float, float, float
     found = {}
     for row in csv.reader(_lines(path)):
         try:
-            xmin, xres, skew_x, ymax, skew_y, yres = (float(value) for value in row[1:7])
+            xmin, xres, skew_x, ymax, skew_y, yres = values = [float(value) for value in row[1:7]]
+            if not all(map(math.isfinite, values)):
+                raise ValueError
             found[row[0]] = (f"EPSG:{int(row[7])}", (xres, skew_x, xmin, skew_y, yres, ymax))
         except (ValueError, IndexError):
             raise BadInput(path, f"line {','.join(row)!r} is no geotransform", "mend the line") from None

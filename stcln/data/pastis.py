@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,11 @@ class Pastis:
         self.picked = band_indices(str(root), BANDS, dataset.bands)
         self.bands = tuple(BANDS[i] for i in self.picked)
         document = read_json(self.metadata)
-        self.crs = self._crs(document)
-        features = {str(one["properties"]["ID_PATCH"]): one for one in document.get("features", [])}
+        try:
+            self.crs = self._crs(document)
+            features = {str(one["properties"]["ID_PATCH"]): one for one in document["features"]}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BadInput(self.metadata, f"not a collection of patches: {error!r}", AGAIN) from None
         self.features = {name: one for name, one in sorted(features.items()) if self._is_of_season(one["properties"])}
         stored = {path.stem.removeprefix("S2_") for path in (root / "DATA_S2").glob("S2_*.npy")}
         self.ids: Sequence[str] = list(self.features)
@@ -85,8 +88,11 @@ class Pastis:
         valid = (images != NODATA).any(axis=1)
         series = (dates, to_int16(images[:, self.picked], tile, self.findings), valid)
         dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)
-        transform = _transform(self.features[tile]["geometry"]["coordinates"], side)
-        return Tile(tile, f"fold_{properties['Fold']}", reflectance, dates, valid, labels, self.crs, transform)
+        try:
+            fold, transform = properties["Fold"], _transform(self.features[tile]["geometry"]["coordinates"], side)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise BadInput(f"{self.metadata}, patch {tile}", f"no fold or no ground: {error}", AGAIN) from None
+        return Tile(tile, f"fold_{fold}", reflectance, dates, valid, labels, self.crs, transform)
 
     def _crs(self, document: dict[str, Any]) -> str:
         name = str(document.get("crs", {}).get("properties", {}).get("name", ""))
@@ -105,11 +111,18 @@ def _dates(where: str, properties: dict[str, Any]) -> NDArray[np.datetime64]:
     found = properties.get("dates-S2", {})
     try:
         found = json.loads(found) if isinstance(found, str) else found
-        days = [datetime.strptime(str(found[key]), "%Y%m%d").date() for key in sorted(found, key=int)]
-    except (TypeError, ValueError) as error:
+        days = [_day(found[key]) for key in sorted(found, key=int)]
+    except (TypeError, ValueError, AttributeError) as error:
         problem = f"dates-S2 of patch {properties.get('ID_PATCH')} are not dates: {error}"
         raise BadInput(where, problem, "mend metadata.geojson") from None
     return np.array(days, "datetime64[D]") if days else np.array([], "datetime64[D]")
+
+
+def _day(value: object) -> date:
+    try:
+        return datetime.strptime(str(value), "%Y%m%d").date()
+    except ValueError:
+        raise ValueError(f"{value!r} is not YYYYMMDD") from None
 
 
 def _load(path: Path) -> NDArray[np.integer[Any]]:
@@ -130,6 +143,8 @@ def _load(path: Path) -> NDArray[np.integer[Any]]:
 def _transform(coordinates: Any, side: int) -> tuple[float, float, float, float, float, float]:
     """Affine coefficients from a patch's polygon: its corners nearest to north-west, north-east and south-west."""
     corners = np.array([point[:2] for polygon in coordinates for ring in polygon for point in ring], np.float64)
+    if not np.isfinite(corners).all():
+        raise ValueError(f"a corner of the polygon is {corners[~np.isfinite(corners)][0]}")
     x, y = corners.T
     (x0, y0), (x1, y1), (x2, y2) = (corners[i] for i in (np.argmax(y - x), np.argmax(x + y), np.argmin(x + y)))
     a, b, d, e = (x1 - x0) / side, (x2 - x0) / side, (y1 - y0) / side, (y2 - y0) / side

@@ -124,10 +124,11 @@ def to_classes(where: str, raw: NDArray[Any], table: Mapping[int, int], remedy: 
     Raises:
         BadInput: A raw value is in no list.
     """
-    values, inverse = np.unique(raw, return_inverse=True)
-    if unknown := [int(value) for value in values if int(value) not in table]:
+    found, inverse = np.unique(raw, return_inverse=True)
+    values = found.tolist()
+    if unknown := [value for value in values if value not in table]:
         raise BadInput(where, f"unknown class {', '.join(map(str, unknown))}", remedy)
-    indices = np.array([table[int(value)] for value in values], np.uint8)
+    indices = np.array([table[value] for value in values], np.uint8)
     return np.take(indices, inverse).reshape(raw.shape)
 
 

@@ -28,6 +28,7 @@ from stcln.data.tile import Tile
 from stcln.errors import BadInput
 
 FORMAT = 1
+BROKEN = (KeyError, TypeError, ValueError, RuntimeError, OSError)  # of Zarr and its codecs, on torn or foreign files
 
 Window = tuple[int, int, int]
 """Row, column, side in pixels."""
@@ -99,6 +100,11 @@ def _batches(first: Tile, rest: Iterator[Tile], size: int) -> Iterator[list[Tile
         batch = list(islice(rest, size))
 
 
+def _broken(path: Path, why: object) -> BadInput:
+    """The refusal of a store that cannot be read."""
+    return BadInput(path, f"not a season store: {why}", f"run `prepare --season {path.stem}` again")
+
+
 class SeasonStore:
     """A season store opened for reading. `len(store)` is the number of tiles.
 
@@ -138,9 +144,26 @@ class SeasonStore:
         if not path.is_dir():
             raise BadInput(path, "the season store is missing", f"run `prepare --season {path.stem}`")
         try:
-            return cls(path, zarr.open_group(path, mode="r"))
-        except (KeyError, ValueError, OSError) as error:
-            raise BadInput(path, f"not a season store: {error}", f"run `prepare --season {path.stem}` again") from None
+            store = cls(path, zarr.open_group(path, mode="r"))
+            store._check()
+        except BROKEN as error:
+            raise _broken(path, error) from None
+        return store
+
+    def _check(self) -> None:
+        """Refuse what another version wrote, and files that are gone: Zarr reads them as 0."""
+        if (found := self._group.attrs.get("format")) != FORMAT:
+            raise ValueError(f"its format is {found}, not {FORMAT}")
+        if not (self._days >= 0).any(axis=1).all():
+            raise ValueError("a tile has no date")
+        batch, steps = self._reflectance.shards[:2]
+        for at in range(0, len(self), batch):
+            times = range(0, int((self._days[at : at + batch] >= 0).sum(1).max()), steps)
+            shard = at // batch
+            wanted = [f"label/c/{shard}/0/0", *(f"valid/c/{shard}/{t // steps}/0/0" for t in times)]
+            wanted += [f"reflectance/c/{shard}/{t // steps}/0/0/0" for t in times]
+            if absent := [name for name in wanted if not (self.path / name).exists()]:
+                raise ValueError(f"file {absent[0]} is missing")
 
     def _array(self, name: str) -> Any:
         return self._group[name]
@@ -176,8 +199,11 @@ class SeasonStore:
         y, x = slice(row, row + side), slice(column, column + side)
         T = int((self._days[tile] >= 0).sum())
         keep = np.arange(T) if dates is None else dates
-        reflectance = self._reflectance[tile, :T, :, y, x][keep]
-        return reflectance, self._valid[tile, :T, y, x][keep], self._label[tile, y, x]
+        try:
+            reflectance = self._reflectance[tile, :T, :, y, x][keep]
+            return reflectance, self._valid[tile, :T, y, x][keep], self._label[tile, y, x]
+        except BROKEN as error:
+            raise _broken(self.path, f"tile {self.ids[tile]} cannot be read, {error}") from None
 
     def read_valid(self, tile: int) -> NDArray[np.bool_]:
         """The validity of a whole tile, bool [T,H,W], without reading its reflectance."""

@@ -45,7 +45,7 @@ def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
                 shutil.copyfileobj(content, out, 1 << 20)
             done += size
             reporter.progress(f"unpack {archive.name}", done, total)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise BadInput(archive, f"{error.filename} stands there twice", "get a sound archive") from None
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadInput(archive, f"not a sound archive: {error}", "get it again, or correct dataset.source") from None
@@ -54,9 +54,7 @@ def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
 def inside(name: str) -> bool:
     """Whether a relative path stays below the directory it is put in."""
     path = PurePosixPath(name)
-    return (
-        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and ":" not in name
-    )
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not set("\\:\0") & set(name)
 
 
 def _check(archive: Path, target: Path) -> int:
@@ -83,7 +81,8 @@ def _members(archive: Path) -> Iterator[Member]:
             for entry in packed.infolist():
                 mode = entry.external_attr >> 16
                 plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-                yield entry.filename, entry.file_size, plain, None if entry.is_dir() else packed.open(entry)
+                content = None if entry.filename.endswith("/") else packed.open(entry)
+                yield entry.filename, entry.file_size, plain, content
     else:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:

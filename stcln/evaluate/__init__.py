@@ -15,7 +15,7 @@ from stcln.errors import BadInput
 from stcln.evaluate.maps import tile_maps
 from stcln.evaluate.scores import Scores, rounded
 from stcln.events import Reporter, Value
-from stcln.model.checkpoint import Card, load_classifier
+from stcln.model.checkpoint import REMEDY, Card, load_classifier
 from stcln.model.compute import Device, pick
 from stcln.model.network import STCLN
 from stcln.model.windows import predict_tile
@@ -142,7 +142,14 @@ def _models(directory: Path, device: Device) -> list[Model]:
     homes = sorted(directory.glob("seed-*"), key=lambda home: int(home.name.removeprefix("seed-")))
     if not homes:
         raise BadInput(directory, "no model here", "run `python -m stcln finetune` for this cell")
-    return [Model(*load_classifier(home, device.device), read_json(home / "history.json")) for home in homes]
+    return [Model(*load_classifier(home, device.device), _history(home / "history.json")) for home in homes]
+
+
+def _history(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if absent := {"best_epoch", "epochs", "labelled", "selection"} - set(found):
+        raise BadInput(path, f"no history of training: it lacks {', '.join(sorted(absent))}", REMEDY)
+    return dict(found)
 
 
 def _read(store: SeasonStore, selections: list[Selection], model: Model) -> Iterator[tuple[Selection, Series]]:

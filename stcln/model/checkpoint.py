@@ -24,7 +24,7 @@ REMEDY = "run the step that writes it again, or restore it with `dvc checkout`"
 class Card(BaseModel):
     """What a network is, and what it must be fed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["encoder", "classifier"]
     size: Size
@@ -111,6 +111,8 @@ def load(directory: Path, device: torch.device | str = "cpu") -> tuple[Encoder |
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(path, f"not a safetensors file: {error}", REMEDY) from None
     _compare(path, state, card)
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise BadInput(path, f"{broken[0]} is not finite", REMEDY)
     network = card.network().to_empty(device=device)
     network.load_state_dict(state)
     return network.eval(), card

@@ -126,18 +126,27 @@ def collect(workspace: Workspace) -> Results:
         raise BadInput(
             workspace.root / "reports/cells", "no cell has been scored", "run `evaluate` for at least one cell"
         )
-    scores = [storage.read_json(workspace.cell(*key) / "scores.json") for key in scored]
+    scores = [_scores(workspace.cell(*key) / "scores.json") for key in scored]
     first = stores[study.cells.season[0]]
     history = workspace.pretrained / "history.json"
     return Results(
         study=study, classes=first.classes, ignore=first.ignore, bands=first.bands,
-        tests=tuple(test for score in scores for test in _tests(score)),
-        cells=tuple(_cell(workspace, key, score) for key, score in zip(scored, scores, strict=True)),
+        tests=tuple(test for _, tests in scores for test in tests),
+        cells=tuple(_cell(workspace, key, score) for key, (score, _) in zip(scored, scores, strict=True)),
         absent=tuple("-".join(key) for key in grid if key not in scored),
         seasons={name: _season(study, store) for name, store in stores.items()},
         pretraining=storage.read_json(history) if history.exists() else None,
         root=workspace,
     )  # fmt: skip
+
+
+def _scores(path: Path) -> tuple[Mapping[str, Any], tuple[Test, ...]]:
+    """A cell's scores as they stand, and as tests."""
+    score = storage.read_json(path)
+    try:
+        return score, tuple(_tests(score))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BadInput(path, f"not the scores of a cell: {error!r}", "run `evaluate` for the cell again") from None
 
 
 def _tests(score: Mapping[str, Any]) -> Iterator[Test]:

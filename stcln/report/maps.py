@@ -1,6 +1,8 @@
 """Small images: maps beside their truth, and what pre-training hid and rebuilt. The page enlarges them."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stcln import palette
+from stcln.errors import BadInput
 from stcln.report.collect import Results
 from stcln.report.figures import reconstruction_series, svg
 
@@ -76,9 +79,16 @@ def _archives(results: Results, season: str) -> dict[str, Any]:
     for arm in results.study.cells.arm[:4]:
         path = results.root.cell(season, results.longest, arm) / "maps.npz"
         if path.exists():
-            with np.load(path, allow_pickle=False) as archive:
-                found[arm] = dict(archive)
+            found[arm] = _arrays(path)
     return found
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise BadInput(path, f"not a whole .npz file: {error}", "run the step that writes it again") from None
 
 
 def _tiles(archives: Mapping[str, Any], tested: str) -> list[str]:
@@ -117,10 +127,10 @@ def reconstruction(path: Path, bands: Sequence[str], dates: int = 8) -> Reconstr
     """
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as archive:
-        images, rebuilt, hidden, valid, days = (
-            archive[name] for name in ("images", "reconstruction", "hidden", "valid", "dates")
-        )
+    archive = _arrays(path)
+    images, rebuilt, hidden, valid, days = (
+        archive[name] for name in ("images", "reconstruction", "hidden", "valid", "dates")
+    )
     if valid.ndim == 1:
         valid = np.broadcast_to(valid[:, None, None], hidden.shape)
     hidden = hidden.astype(bool) & valid

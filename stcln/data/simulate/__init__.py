@@ -16,7 +16,7 @@ from stcln.data.simulate.fields import Region, region
 from stcln.data.simulate.scene import LAST, Season
 from stcln.errors import BadInput
 from stcln.events import Reporter
-from stcln.study import Simulation, Study
+from stcln.study import YEAR, Simulation, Study
 
 Write = Callable[[Path, Region, Iterable[Season], Callable[[], None]], None]
 LAYOUTS: Mapping[str, tuple[Write, int]] = {
@@ -57,10 +57,12 @@ def archive(
         raise BadInput(target, "it exists already", "name a directory that does not")
     if layout not in LAYOUTS:
         raise BadInput("--layout", f"{layout!r} is no layout", f"choose one of {', '.join(LAYOUTS)}")
-    if bad := [name for name in seasons if not (name.isdigit() and len(name) == 4)]:
+    if bad := [name for name in seasons if not YEAR.fullmatch(name)]:
         raise BadInput("--season", f"{', '.join(bad)}: not a year", "give years such as 2019")
     if tiles < 1 or size < 1:
         raise BadInput("--tiles, --size", f"{tiles} tiles of {size} pixels", "give numbers from 1")
+    if seed < 0:
+        raise BadInput("--seed", f"{seed} is negative", "give a number from 0")
     starts = {int(name): date(int(name), 1, 1) if layout == "mtlcc" else date(int(name) - 1, 9, 1) for name in seasons}
     with storage.whole_directory(target) as part:
         _write(part, layout, starts, Simulation(tiles=tiles, size=size), seed, reporter)
