@@ -16,7 +16,7 @@ def champion_onnx(plan: Plan) -> dg.AssetsDefinition:
     @dg.asset(
         deps=[dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in families],
         group_name="results",
-        kinds={"python", "torch", "onnx"},
+        kinds={"python", "pytorch", "onnx"},
         owners=OWNERS,
         code_version=plan.code_version("export"),
     )

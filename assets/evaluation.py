@@ -22,7 +22,7 @@ def evaluation(plan: Plan, arm: str) -> dg.AssetsDefinition:
         ],
         partitions_def=plan.cell,
         group_name="scores",
-        kinds={"python", "torch", "torchmetrics"},
+        kinds={"python", "pytorch", "torchmetrics"},
         owners=OWNERS,
         tags={"arm": arm},
         code_version=plan.code_version(stage, arm),
@@ -36,7 +36,6 @@ def evaluation(plan: Plan, arm: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, ledger: dg.ResourceParam[Ledger], runner: dg.ResourceParam[Runner]
     ) -> dg.MaterializeResult[Any]:
         cell = {**cell_of(context), "arm": arm}
-        directory = plan.workspace.cell(**cell)
-        return materialise(context, name_of(stage, **cell), ledger, runner, lambda: show.scores(directory))
+        return materialise(context, name_of(stage, **cell), ledger, runner, lambda: show.scores(plan.workspace, **cell))
 
     return family

@@ -21,7 +21,7 @@ def finetuned(plan: Plan, arm: str) -> dg.AssetsDefinition:
         deps=[dg.AssetDep("season_store", partition_mapping=same_season), *encoder],
         partitions_def=plan.cell,
         group_name="models",
-        kinds={"python", "torch"},
+        kinds={"python", "pytorch"},
         owners=OWNERS,
         tags={"arm": arm},
         code_version=plan.code_version(stage, arm),
@@ -36,8 +36,6 @@ def finetuned(plan: Plan, arm: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, ledger: dg.ResourceParam[Ledger], runner: dg.ResourceParam[Runner]
     ) -> dg.MaterializeResult[Any]:
         cell = {**cell_of(context), "arm": arm}
-        return materialise(
-            context, name_of(stage, **cell), ledger, runner, lambda: show.models(plan.workspace.finetuned(**cell))
-        )
+        return materialise(context, name_of(stage, **cell), ledger, runner, lambda: show.models(plan.workspace, **cell))
 
     return family

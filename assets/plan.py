@@ -8,7 +8,7 @@ import hashlib
 import json
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from types import SimpleNamespace
 
@@ -32,13 +32,14 @@ class Step:
         stage: Its name in dvc.yaml.
         asset: The asset's key.
         partition: The partition's key (`2018`, or `full|2018`: dimensions stand in the order of their names); None
-        without. season: The season it belongs to, if to one.
+            without.
+        keys: The season, length and arm it belongs to, as far as it has them.
     """
 
     stage: str
     asset: dg.AssetKey
     partition: str | None = None
-    season: str | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.asset.to_user_string() + (f" [{self.partition}]" if self.partition else "")
@@ -71,9 +72,9 @@ class Plan:
         entry, study = STAGES[stage], self.study
         keys = [{"arm": arm, "season": "", "length": length} for length in study.cells.length]
         pretrain = SimpleNamespace(length=study.pretrain.length)
-        fields = {field.format(**key, pretrain=pretrain) for field in entry.params for key in keys}
+        names = {name.format(**key, pretrain=pretrain) for name in entry.params for key in keys}
         values = study.model_dump(mode="json")
-        params = {field: reduce(operator.getitem, field.split("."), values) for field in sorted(fields)}
+        params = {name: reduce(operator.getitem, name.split("."), values) for name in sorted(names)}
         return hashlib.md5(f"{code_digest(entry.verb)} {json.dumps(params)}".encode()).hexdigest()[:12]
 
     def steps(self) -> list[Step]:
@@ -81,14 +82,15 @@ class Plan:
         cells, study = self.study.cells, self.study
         grid = [(season, length) for season in cells.season for length in cells.length]
         steps = [Step(name_of("fetch"), dg.AssetKey("raw_archive"))]
-        steps += [Step(name_of("prepare", season=s), dg.AssetKey("season_store"), s, s) for s in cells.season]
+        store = dg.AssetKey("season_store")
+        steps += [Step(name_of("prepare", season=s), store, s, {"season": s}) for s in cells.season]
         steps += [Step(name_of("pretrain"), dg.AssetKey("pretrained_encoder"))]
         for family, stage_of in (("finetuned", finetune_stage), ("evaluation", evaluate_stage)):
             for arm in cells.arm:
                 key, stage = dg.AssetKey(family_name(family, arm)), stage_of(study, arm)
                 for season, length in grid:
-                    name = name_of(stage, season=season, length=length, arm=arm)
-                    steps.append(Step(name, key, cell_key(season, length), season))
+                    keys = {"season": season, "length": length, "arm": arm}
+                    steps.append(Step(name_of(stage, **keys), key, cell_key(season, length), keys))
         steps += [Step(name_of("report"), dg.AssetKey("cross_year_report"))]
         return [*steps, Step(name_of("export"), dg.AssetKey("champion_onnx"))]
 

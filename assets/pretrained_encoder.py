@@ -16,7 +16,7 @@ def pretrained_encoder(plan: Plan) -> dg.AssetsDefinition:
     @dg.asset(
         deps=[dg.AssetDep("season_store", partition_mapping=seasons)],
         group_name="models",
-        kinds={"python", "torch"},
+        kinds={"python", "pytorch"},
         owners=OWNERS,
         code_version=plan.code_version("pretrain"),
         pool="gpu",

@@ -1,31 +1,34 @@
-"""What the UI shows of every output: numbers that plot over time, curves, tables, pictures, where it lies.
+"""What the UI shows of every output: numbers that plot over time, tables, pictures, where it lies; in this order.
 
 Every function reads one stage's output as its formats promise, after the stage has run or its version has been
-restored. All numbers are floats, so that the UI plots them from one materialisation to the next.
+restored, in Dagster or outside. All numbers are floats, so that the UI plots them from one materialisation to the next.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import dagster as dg
 import numpy as np
+from matplotlib.image import imread
 
 from assets import pictures
 from assets.stage import numbers
 from stcln.data.store import SeasonStore
+from stcln.report.maps import reconstruction
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
-METRICS = ("oa", "miou", "mf1", "kappa")
+METRICS = ("oa", "miou", "mf1", "kappa", "majority_oa")
 MIB = 1 << 20
 Shown = dict[str, Any]
 
 
 def archive(workspace: Workspace) -> Shown:
     """Of data/raw: how much there is, and where it came from."""
-    return {**_lies(workspace.raw), "source": workspace.study.dataset.source, "simulated": workspace.study.simulated}
+    return {"source": workspace.study.dataset.source, "simulated": workspace.study.simulated, **_lies(workspace.raw)}
 
 
 def store(workspace: Workspace, season: str) -> Shown:
@@ -33,62 +36,81 @@ def store(workspace: Workspace, season: str) -> Shown:
     path = workspace.season(season)
     validation, opened = read_json(path / "validation.json"), SeasonStore.open(path)
     return {
-        **_lies(path),
         **_plain(validation),
         "simulated": opened.simulated,
         "bands": ", ".join(opened.bands),
         "crs": opened.crs,
         "validation": dg.MetadataValue.json(validation),
-        "first_tile": _first_tile(opened),
+        "pictures": pictures.sheet(_first_tile(opened)),
+        **_lies(path),
     }
 
 
 def encoder(workspace: Workspace) -> Shown:
-    """Of the pre-trained encoder: its loss by epoch and what was hidden."""
-    history = read_json(workspace.pretrained / "history.json")
-    return {**_lies(workspace.pretrained), **_plain(history), **_learning({"encoder": history})}
-
-
-def models(directory: Path) -> Shown:
-    """Of a cell's models: loss and validation score by epoch, a line a seed."""
-    histories = {path.parent.name: read_json(path) for path in sorted(directory.glob("seed-*/history.json"))}
-    return {**_lies(directory), "seeds": float(len(histories)), **_learning(histories)}
-
-
-def scores(directory: Path) -> Shown:
-    """Of a cell: mean scores on its own season and over the others, all of them as a table, confusion and a map."""
-    found = read_json(directory / "scores.json")
-    own, season = pooled(found, [found["season"]]), str(found["season"])
-    others = pooled(found, [name for name in tested(found) if name != season])
-    shown: Shown = {f"own_{name}": value for name, value in own.items()}
-    shown |= {f"other_{name}": value for name, value in others.items()}
-    matrix = np.sum([seed["tests"][season]["confusion"] for seed in found["seeds"]], axis=0).tolist()
+    """Of the pre-trained encoder: its loss by epoch, and what was hidden of a sample and rebuilt."""
+    home = workspace.pretrained
+    history, bands = read_json(home / "history.json"), read_json(home / "card.json")["bands"]
+    shown, drawn = _learning({"encoder": history}), {}
+    if sample := reconstruction(home / "sample.npz", bands):
+        shown |= numbers({"sample_error": sample.error, "sample_error_of_mean": sample.baseline})
+        strips = {s.title: {name: imread(BytesIO(png)) for name, png in s.images} for s in sample.strips}
+        drawn = {"A held-out sample: near infrared, red, green; grey is hidden": pictures.rows(strips)}
     return {
-        **_lies(directory),
         **shown,
-        "simulated": found["simulated"],
+        **_plain(history),
+        "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}),
+        **_lies(home),
+    }
+
+
+def models(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
+    """Of a cell's models: loss and validation score, and both by epoch, a line a seed."""
+    home = workspace.finetuned(season, length, arm)
+    histories = {path.parent.name: read_json(path) for path in sorted(home.glob("seed-*/history.json"))}
+    return {
+        **_learning(histories),
+        "seeds": float(len(histories)),
+        "pictures": pictures.sheet(_curves(histories)),
+        **_lies(home),
+    }
+
+
+def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
+    """Of a cell: mean scores on its own season, plainly, and on others, by name; each seed's; maps and confusion."""
+    home = workspace.cell(season, length, arm)
+    found = read_json(home / "scores.json")
+    classes: list[str] = found["classes"]
+    others = [name for name in tested(found) if name != season]
+    matrix = np.sum([seed["tests"][season]["confusion"] for seed in found["seeds"]], axis=0).tolist()
+    ignore = [classes.index(name) for name in workspace.study.dataset.ignore if name in classes]
+    drawn = {f"Confusion on {season}, all seeds": pictures.confusion(matrix, classes)}
+    return {
+        **numbers(pooled(found, [season])),
+        **{f"{k}_{other}": v for other in others for k, v in numbers(pooled(found, [other])).items()},
         "scores": _table(_rows(found)),
-        "confusion": pictures.confusion(matrix, found["classes"]),
-        **_maps(directory / "maps.npz", len(found["classes"])),
+        "pictures": pictures.sheet({**_maps(home / "maps.npz", classes, ignore), **drawn}),
+        "simulated": found["simulated"],
+        **_lies(home),
     }
 
 
 def report(workspace: Workspace) -> Shown:
-    """Of the report: its tables as Markdown, and where its page lies."""
-    page = workspace.report / "index.html"
+    """Of the report: its finding, all of it as Markdown, and where its page lies."""
+    home = workspace.report
+    drawn = pictures.address((home / "figure3.png").read_bytes())
     return {
-        **_lies(workspace.report),
-        "page": dg.MetadataValue.url(page.resolve().as_uri()),
+        "finding": read_json(home / "report.json")["finding"],
+        "report": dg.MetadataValue.md((home / "report.md").read_text().replace("figure3.png", drawn)),
+        "page": dg.MetadataValue.path(home / "index.html"),
         "simulated": workspace.study.simulated,
-        "table": dg.MetadataValue.md((workspace.report / "report.md").read_text()),
+        **_lies(home),
     }
 
 
 def champion(workspace: Workspace) -> Shown:
-    """Of the champion: its card, and its cell's mean mIoU over seeds and all seasons tested."""
+    """Of the champion: its cell and card, and its mean mIoU over seeds and all seasons tested."""
     card, study = read_json(workspace.champion / "card.json"), workspace.study
     return {
-        **_lies(workspace.champion),
         **numbers(card["metrics"]),
         "season": card["season"],
         "length": card["length_name"],
@@ -96,7 +118,20 @@ def champion(workspace: Workspace) -> Shown:
         "seasons": ", ".join(study.cells.season),
         "simulated": study.simulated,
         "card": dg.MetadataValue.json(card),
+        **_lies(workspace.champion),
     }
+
+
+SHOW: Mapping[str, Callable[..., Shown]] = {
+    "fetch": archive,
+    "prepare": store,
+    "pretrain": encoder,
+    "finetune": models,
+    "evaluate": scores,
+    "report": report,
+    "export": champion,
+}
+"""What shows the output of a verb, given the workspace and the stage's keys."""
 
 
 def tested(found: Mapping[str, Any]) -> list[str]:
@@ -105,9 +140,9 @@ def tested(found: Mapping[str, Any]) -> list[str]:
 
 
 def pooled(found: Mapping[str, Any], seasons: Sequence[str]) -> dict[str, float]:
-    """Each metric's mean over seeds and the named seasons; empty without a season."""
-    tests = [seed["tests"][str(season)] for seed in found["seeds"] for season in seasons]
-    return {name: fmean(test[name] for test in tests) for name in (*METRICS, "majority_oa")} if tests else {}
+    """Each metric's mean over seeds and the named seasons."""
+    tests = [seed["tests"][season] for seed in found["seeds"] for season in seasons]
+    return {name: fmean(test[name] for test in tests) for name in METRICS}
 
 
 def _lies(directory: Path) -> Shown:
@@ -122,23 +157,29 @@ def _plain(values: Mapping[str, Any]) -> Shown:
 
 
 def _learning(histories: Mapping[str, Mapping[str, Any]]) -> Shown:
-    """Last loss, best score, and both as curves, a line a run."""
-    losses = {name: [float(epoch["loss"]) for epoch in h["epochs"]] for name, h in histories.items()}
-    scores = {
-        name: [float(e["validation"]) for e in h["epochs"] if e.get("validation") is not None]
-        for name, h in histories.items()
-    }
-    shown: Shown = {"final_loss": fmean(line[-1] for line in losses.values()), "loss": pictures.curves(losses, "loss")}
-    if all(scores.values()):
+    """Means over runs of the last loss, and of the best epoch and its score where there is validation."""
+    best = {name: h["epochs"][h["best_epoch"] - 1].get("validation") for name, h in histories.items()}
+    shown = {"final_loss": fmean(float(h["epochs"][-1]["loss"]) for h in histories.values())}
+    if all(score is not None for score in best.values()):
+        shown["validation"] = fmean(best.values())
         shown["best_epoch"] = fmean(float(h["best_epoch"]) for h in histories.values())
-        shown["validation"] = pictures.curves(scores, "validation")
-    return shown
+    return numbers(shown)
+
+
+def _curves(histories: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Loss and validation score by epoch, a line a run."""
+    fields = {"Loss": "loss", "Validation": "validation"}
+    lines = {
+        title: {name: [e[key] for e in h["epochs"] if e.get(key) is not None] for name, h in histories.items()}
+        for title, key in fields.items()
+    }
+    return {title: pictures.curves(line, title.lower()) for title, line in lines.items() if all(line.values())}
 
 
 def _rows(found: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for seed in found["seeds"]:
         for season, test in sorted(seed["tests"].items()):
-            values = {name: round(float(test[name]), 4) for name in (*METRICS, "majority_oa")}
+            values = {name.removesuffix("_oa"): round(float(test[name]), 4) for name in METRICS}
             yield {"seed": int(seed["seed"]), "tested on": season, **values}
 
 
@@ -146,24 +187,25 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
 
 
-def _first_tile(opened: SeasonStore) -> dg.MarkdownMetadataValue:
+def _first_tile(opened: SeasonStore) -> dict[str, str]:
     """The clearest date of the first tile in true colour (or the first three bands), and its labels."""
     reflectance, valid, labels = opened.read(0, None, None)
     date = int(valid.mean(axis=(1, 2)).argmax())
     visible = [opened.bands.index(band) for band in ("B04", "B03", "B02") if band in opened.bands]
     image = reflectance[date, visible if len(visible) == len("RGB") else [0, 1, 2]].transpose(1, 2, 0)
     rgb = (np.clip(image / max(1.0, float(np.percentile(image, 98))), 0, 1) * 255).astype(np.uint8)
-    named = f"{opened.ids[0]}, {opened.dates(0)[date]}"
-    return pictures.panels({named: rgb, "labels": labels}, len(opened.classes))
+    day = str(opened.dates(0)[date])
+    return {f"Tile {opened.ids[0]}": pictures.panels({day: rgb, "labels": labels}, opened.classes, opened.ignore)}
 
 
-def _maps(path: Path, classes: int) -> Shown:
+def _maps(path: Path, classes: Sequence[str], ignore: Sequence[int]) -> dict[str, str]:
     """The first map of every season tested, beside truth and picture."""
+    parts = {"true colour": "rgb", "truth": "truth", "prediction": "prediction"}
     with np.load(path) as maps:
         first = {name.split("/")[0]: name.rsplit("/", 1)[0] for name in reversed(maps.files)}
         return {
-            f"map_{season}": pictures.panels(
-                {part: maps[f"{tile}/{part}"] for part in ("rgb", "truth", "prediction")}, classes
+            f"Tested on {season}, tile {tile.split('/')[-1]}": pictures.panels(
+                {name: maps[f"{tile}/{part}"] for name, part in parts.items()}, classes, ignore
             )
             for season, tile in sorted(first.items())
         }

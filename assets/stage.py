@@ -58,7 +58,7 @@ def materialise(
         again: Run even though a version stands: the world outside may have changed.
 
     Returns:
-        A result whose data version is the ledger's.
+        A result whose data version is the ledger's. What `describe` gives stands first, and over the step's summary.
     """
     began = time.perf_counter()
     version = None if again else ledger.version(stage)
@@ -69,11 +69,12 @@ def materialise(
     else:
         context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")
     assert version is not None
+    shown = describe()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={
-            **numbers(summary),
-            **describe(),
+            **shown,
+            **{name: value for name, value in numbers(summary).items() if name not in shown},
             "stage": stage,
             "computed": computed,
             "seconds": round(time.perf_counter() - began, 3),
@@ -82,6 +83,9 @@ def materialise(
 
 
 def numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary as metadata: numbers as floats, so that every one of them plots over time."""
+    """A summary as metadata: numbers as floats of six digits, so that every one of them plots over time."""
     numeric = (int, float)
-    return {k: float(v) if isinstance(v, numeric) and not isinstance(v, bool) else v for k, v in summary.items()}
+    return {
+        name: float(f"{value:.6g}") if isinstance(value, numeric) and not isinstance(value, bool) else value
+        for name, value in summary.items()
+    }

@@ -46,6 +46,12 @@ class DvcLedger:
             loaded = {stage.name: stage for stage in repo.index.stages}
             return {name: self._version(repo, loaded[name]) for name in stages}
 
+    def standing(self, stages: Sequence[str]) -> set[str]:
+        """Those stages whose command, parameters, inputs and output are as dvc.lock has them. Restores nothing."""
+        with self._opened() as repo:
+            loaded = {stage.name: stage for stage in repo.index.stages}
+            return {name for name in stages if name in loaded and not loaded[name].changed()}
+
     def commit(self, stage: str) -> str:
         """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output."""
         with self._opened() as repo:

@@ -1,18 +1,18 @@
 """What Dagster watches: the ledger, and the source."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any
 
 import dagster as dg
 import yaml
-from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 
 from assets import Plan
-from assets.plan import SEASONS, Step
-from orchestration import seasons
+from assets.plan import SEASONS
+from orchestration import outside, seasons
 from stcln.errors import BadInput
 from stcln.workspace import Workspace
+
+BUDGET = 40.0
+"""Seconds a tick may spend; Dagster ends one after 60."""
 
 
 def ledger_sensor(plan: Plan) -> dg.SensorDefinition:
@@ -32,32 +32,15 @@ def ledger_sensor(plan: Plan) -> dg.SensorDefinition:
         new = [season for season in now.study.cells.season if season not in known]
         if cursor == context.cursor and not new:
             return dg.SkipReason("dvc.lock is as it was")
-        stages = (yaml.safe_load(text) or {}).get("stages", {})
+        graph = context.repository_def.asset_graph if context.repository_def else None
+        assert graph is not None
+        all_told = outside.report(now, yaml.safe_load(text) or {}, graph, context.instance, BUDGET)
         return dg.SensorResult(
-            asset_events=list(_unseen(now, stages, context.instance)),
             dynamic_partitions_requests=[now.season.build_add_request(new)] if new else [],
-            cursor=cursor,
+            cursor=cursor if all_told else context.cursor,
         )
 
     return ledger
-
-
-def _unseen(plan: Plan, stages: dict[str, Any], instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
-    """What dvc.lock holds in another version than Dagster last saw."""
-    for step in plan.steps():
-        version = stages[step.stage]["outs"][0]["md5"] if step.stage in stages else None
-        if version and version != recorded(step, instance):
-            yield dg.AssetMaterialization(
-                asset_key=step.asset, partition=step.partition, tags={DATA_VERSION_TAG: version},
-                metadata={"stage": step.stage, "reported_from": "dvc.lock"},
-            )  # fmt: skip
-
-
-def recorded(step: Step, instance: dg.DagsterInstance) -> str | None:
-    """The data version that Dagster last saw of a step's output."""
-    record = instance.get_latest_data_version_record(step.asset, partition_key=step.partition)
-    version = extract_data_version_from_entry(record.event_log_entry) if record else None
-    return version.value if version else None
 
 
 def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:

@@ -8,7 +8,8 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import extract_data_version_from_entry
@@ -18,6 +19,9 @@ from assets.plan import SEASONS, Step
 from orchestration.home import make_home, workspace_root
 from orchestration.resources import Resources, resources
 from stcln.errors import BadInput
+from stcln.report.collect import METRICS
+from stcln.report.tables import Spread
+from stcln.storage import read_json
 from stcln.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -101,7 +105,7 @@ def recorded_well(step: Step, version: str, instance: dg.DagsterInstance) -> boo
 def season_steps(plan: Plan, season: str) -> list[Step]:
     """What one season's cells need, themselves included: every season store, since they are tested on all."""
     shared = ("raw_archive", "season_store", "pretrained_encoder")
-    return [step for step in plan.steps() if step.asset.to_user_string() in shared or step.season == season]
+    return [step for step in plan.steps() if step.asset.to_user_string() in shared or step.keys.get("season") == season]
 
 
 def _verdicts(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -124,7 +128,7 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
 
 
 def main() -> int:
-    """Materialise the study of the workspace, print its table and where its report lies."""
+    """Materialise the study of the workspace, print its headline, its table and where its report lies."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -138,10 +142,22 @@ def main() -> int:
     except (BadInput, Refused) as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
-    print((plan.workspace.report / "report.md").read_text())
-    say(f"{len(steps) - runs} of {len(steps)} stood, {runs} run, {time.perf_counter() - began:.0f} s")
+    say(brief(read_json(plan.workspace.report / "report.json")))
     say(f"report: {plan.workspace.report / 'index.html'}")
+    say(f"{len(steps) - runs} of {len(steps)} stood, {runs} run, {time.perf_counter() - began:.0f} s")
     return 0
+
+
+def brief(report: Mapping[str, Any]) -> str:
+    """The headline and Table 1 of a report.json, as text."""
+    lines = [["trained", "tested", "length", "arm", "OA", "mIoU", "macro-F1", "kappa"]]
+    for row in report["table"]:
+        cells = [Spread(**row["scores"][metric]).text() for metric in METRICS]
+        lines.append([row["season"], row["tested"], row["length"], row["arm"], *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
+    title = report["title"] + (" (simulated data)" if report["simulated"] else "")
+    return "\n".join(["", title, report["finding"], report["detail"], "", *(line.rstrip() for line in padded), ""])
 
 
 def say(line: str) -> None:

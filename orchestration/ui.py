@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from orchestration.home import make_home, workspace_root
 from orchestration.runners import CHECKOUT
@@ -10,13 +11,13 @@ PORT = "3000"
 
 
 def main() -> None:
-    """Become `dagster dev`: webserver and daemon, with this workspace's Dagster home."""
+    """Become `dg dev`: webserver, daemon and code server, with this workspace's Dagster home; Ctrl-C ends all."""
     os.environ["DAGSTER_HOME"] = str(make_home(workspace_root()))
     os.chdir(CHECKOUT)
     port = sys.argv[1] if len(sys.argv) > 1 else PORT
     print(f"http://127.0.0.1:{port}", flush=True)
-    module = ["-m", "orchestration.definitions"]
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev", *module, "-h", "127.0.0.1", "-p", port])
+    dg = str(Path(sys.executable).with_name("dg"))
+    os.execv(dg, [dg, "dev", "-m", "orchestration.definitions", "-h", "127.0.0.1", "-p", port])
 
 
 if __name__ == "__main__":

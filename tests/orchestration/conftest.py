@@ -48,6 +48,26 @@ def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy workspace in which `dvc repro` has run the study; copy it."""
+    from toy_workspace import Toy
+
+    root = Path(shutil.copytree(template, tmp_path_factory.mktemp("reproduced") / "workspace"))
+    Toy(root).dvc("repro", "-q")
+    return root
+
+
+@pytest.fixture
+def by_dvc(reproduced: Path, tmp_path: Path) -> "Toy":
+    """A copy of the toy study that `dvc repro` has finished and Dagster has not seen."""
+    from toy_workspace import Toy
+
+    toy = Toy(Path(shutil.copytree(reproduced, tmp_path / "by_dvc")))
+    toy.ran()
+    return toy
+
+
 @pytest.fixture
 def done(finished: Path, tmp_path: Path) -> "Iterator[tuple[Toy, DagsterInstance]]":
     """A copy of the toy study that Dagster has finished, and its instance."""

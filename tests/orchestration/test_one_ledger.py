@@ -10,9 +10,8 @@ from toy_workspace import Toy
 pytestmark = pytest.mark.orchestration
 
 
-def test_dagster_and_dvc_repro_give_the_same_lock(finished: Path, toy: Toy) -> None:
-    toy.dvc("repro", "-q")
-    assert toy.lock == Toy(finished).lock
+def test_dagster_and_dvc_repro_give_the_same_lock(finished: Path, reproduced: Path) -> None:
+    assert Toy(reproduced).lock == Toy(finished).lock
 
 
 def test_after_dagster_dvc_status_is_clean_and_repro_runs_nothing(done: tuple[Toy, dg.DagsterInstance]) -> None:
@@ -24,14 +23,14 @@ def test_after_dagster_dvc_status_is_clean_and_repro_runs_nothing(done: tuple[To
     assert toy.lock == lock
 
 
-def test_after_dvc_repro_dagster_records_every_version_and_runs_nothing(toy: Toy, instance: dg.DagsterInstance) -> None:
-    toy.dvc("repro", "-q")
-    toy.ran()
-    toy.dagster(instance)
-    assert toy.ran() == []
+def test_after_dvc_repro_dagster_records_every_version_and_runs_nothing(
+    by_dvc: Toy, instance: dg.DagsterInstance
+) -> None:
+    by_dvc.dagster(instance)
+    assert by_dvc.ran() == []
     record = instance.get_latest_materialization_event(dg.AssetKey("cross_year_report"))
     assert record and record.asset_materialization
-    assert record.asset_materialization.tags["dagster/data_version"] in toy.lock
+    assert record.asset_materialization.tags["dagster/data_version"] in by_dvc.lock
 
 
 def test_a_second_study_launches_no_run(done: tuple[Toy, dg.DagsterInstance]) -> None:

@@ -61,6 +61,8 @@ elif ask.verb == "prepare":
     shutil.copytree(f"template/{ask.season}.zarr", f"data/seasons/{ask.season}.zarr")
 elif ask.verb == "pretrain":
     put(Path("models/pretrained/history.json"), history("0"))
+    put(Path("models/pretrained/card.json"), {"bands": ["B04", "B03", "B08"]})
+    shutil.copyfile("template/sample.npz", "models/pretrained/sample.npz")
 elif ask.verb == "finetune":
     put(Path(f"models/finetuned/{cell}/seed-1/history.json"), history("1"))
     put(Path(f"models/finetuned/{cell}/weights.txt"), json.dumps(params["arms"][ask.arm]))
@@ -70,6 +72,8 @@ elif ask.verb == "evaluate":
 elif ask.verb == "report":
     put(Path("reports/study/report.md"), f"| table |\n|---|\n| {digest(Path('reports/cells'))} |\n")
     put(Path("reports/study/index.html"), "<p>report</p>")
+    put(Path("reports/study/report.json"), {"finding": "A toy."})
+    put(Path("reports/study/figure3.png"), "not a picture")
 elif ask.verb == "export":
     cells = [json.loads(path.read_text()) for path in Path("reports/cells").rglob("scores.json")]
     miou = max(test["miou"] for cell in cells for run in cell["seeds"] for test in run["tests"].values())

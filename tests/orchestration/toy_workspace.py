@@ -112,6 +112,11 @@ def make(root: Path) -> None:
     np.savez(
         root / "template/maps.npz", **{f"{s}/tile/{name}": value for s in SEASONS for name, value in parts.items()}
     )
+    images, hidden = np.full((2, 3, 4, 4), 0.1, np.float32), np.eye(4, dtype=bool)[None].repeat(2, 0)
+    np.savez(
+        root / "template/sample.npz", images=images, reconstruction=images, hidden=hidden, valid=np.ones_like(hidden),
+        dates=np.arange(2), tile="1",
+    )  # fmt: skip
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
 
