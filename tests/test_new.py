@@ -26,6 +26,7 @@ def test_a_workspace_has_its_study_its_pipeline_and_its_code_pinned(tmp_path: Pa
 
 def test_a_local_source_is_kept_relative_to_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "cubes").mkdir()
+    (tmp_path / "deep").mkdir()
     make(tmp_path / "deep/w", "flanders", str(tmp_path / "cubes"))
     assert "  source: ../../cubes" in (tmp_path / "deep/w/params.yaml").read_text()
 
