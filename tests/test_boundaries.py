@@ -1,6 +1,8 @@
 """What may import what: stcln <- assets <- orchestration, one way up and no circle between the folders of stcln."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,21 @@ def roots(path: Path) -> set[str]:
 def test_a_package_does_not_import_what_lies_above_it(package: str, forbidden: set[str]) -> None:
     assert files(package)
     assert {str(path.relative_to(ROOT)): found for path in files(package) if (found := roots(path) & forbidden)} == {}
+
+
+def test_every_module_of_stcln_is_imported_where_dagster_and_dvc_are_not(tmp_path: Path) -> None:
+    code = f"""
+import importlib, pkgutil, sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules.update(dict.fromkeys(("dagster", "dagster_pipes", "dvc", "assets", "orchestration")))  # None: not there
+import stcln
+for module in pkgutil.walk_packages(stcln.__path__, "stcln."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(files("stcln")) - 1
 
 
 def test_a_step_needs_only_pipes_and_stcln() -> None:

@@ -36,6 +36,7 @@ def test_every_ready_study_is_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "field", "problem"),
     [
+        ({"seed": -1}, "seed", "greater than or equal to 0.*got -1"),
         ({"finetune__learning_rate": -1}, "finetune.learning_rate", "greater than 0.*got -1"),
         ({"finetune__epoch": 3}, "finetune.epoch", "Extra inputs"),
         ({"arms__scratch__labels": 1.5}, "arms.scratch.labels", "less than or equal to 1.*got 1.5"),
