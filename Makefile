@@ -13,7 +13,7 @@ demo: $(VENV)/ready          ## materialise the whole demo study through Dagster
 	@python -m orchestration.study
 
 test: $(VENV)/ready          ## every test
-	@python -m pytest -q
+	@python -m pytest -q -n auto --dist loadscope
 
 ui: $(VENV)/ready            ## the Dagster UI on 127.0.0.1:3000
 	@python -m orchestration.ui
@@ -25,7 +25,7 @@ types: $(VENV)/ready
 	@mypy
 
 light: .venv-light/ready     ## the tests of stcln alone, without Dagster and DVC
-	@.venv-light/bin/python -m pytest -q -m "not orchestration"
+	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration"
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

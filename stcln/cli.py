@@ -35,7 +35,7 @@ Logged = Annotated[
     Log, typer.Option("--log", help="Progress as text (a bar on a terminal) or as JSON lines on stderr.")
 ]
 Season = Annotated[str, typer.Option(help="A season of the study, such as 2018.")]
-Length = Annotated[str, typer.Option(help="A length of the study, such as full.")]
+Length = Annotated[str, typer.Option(help="A length of the study, such as d12.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
 STEPS = {
@@ -111,7 +111,7 @@ def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
     """Train the models of a cell: one season, length and arm, several seeds.
 
-    Example: `python -m stcln finetune --season 2018 --length full --arm pretrained`
+    Example: `python -m stcln finetune --season 2018 --length d10 --arm pretrained`
     """
     stage = stages.finetune_stage(Workspace(workspace).study, arm)
     return _run(workspace, log, stage, season=season, length=length, arm=arm)
@@ -121,7 +121,7 @@ def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
 def evaluate(season: Season, length: Length, arm: ArmName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
     """Test a cell's models on their own season and on every other.
 
-    Example: `python -m stcln evaluate --season 2018 --length full --arm pretrained`
+    Example: `python -m stcln evaluate --season 2018 --length d10 --arm pretrained`
     """
     stage = stages.evaluate_stage(Workspace(workspace).study, arm)
     return _run(workspace, log, stage, season=season, length=length, arm=arm)
@@ -189,14 +189,14 @@ def simulate(
     target: Annotated[Path, typer.Argument(help="Directory to write the archive into; must not exist.")],
     layout: Annotated[str, typer.Option(help="mtlcc, pastis or cube.")] = "mtlcc",
     season: Annotated[list[str], typer.Option(help="A season; repeat it for more.")] = ["2018", "2019"],  # noqa: B006
-    tiles: Annotated[int, typer.Option(help="Tiles a season.")] = 36,
+    tiles: Annotated[int, typer.Option(help="Tiles a season.")] = 24,
     size: Annotated[int, typer.Option(help="Side of a tile in pixels of 10 m.")] = 24,
     seed: int = 3407,
     log: Logged = Log.text,
 ) -> None:
     """Write a simulated archive in a real data set's layout. Its data are simulated, whatever they look like.
 
-    Example: `python -m stcln simulate /tmp/archive --layout pastis --season 2019`
+    Example: `python -m stcln simulate archive --layout pastis --season 2019`
     """
     from stcln.data.simulate import archive
 

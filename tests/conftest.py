@@ -14,6 +14,14 @@ from stcln.events import Silent
 from stcln.workspace import Workspace
 
 
+def pytest_configure() -> None:
+    """Give every parallel worker a core of its own: torch takes the cores it sees, and two workers would fight."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The directory of small real data, named by STCLN_SHARED or beside the checkout; without it the test skips."""
