@@ -80,12 +80,12 @@ class Terminal:
             self.bars.update(self.tasks[what], completed=done, total=total, values=text)
         elif (tenth := 10 * done // max(total, 1)) != self.tenths.get(what) or done == total:
             self.tenths[what] = tenth
-            self.console.print(f"{what} {done}/{total}  {text}", highlight=False)
+            self.console.print(f"{what} {done}/{total}  {text}", highlight=False, markup=False, soft_wrap=True)
 
     def note(self, message: str, values: Mapping[str, Value] | None = None) -> None:
         """Print the note above the bars."""
         text = "  ".join(f"{key} {_short(value)}" for key, value in (values or {}).items())
-        self.console.print(f"{message}  {text}".rstrip(), highlight=False)
+        self.console.print(f"{message}  {text}".rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 
 def _short(value: Value) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from made_study import make
 from refusals import Break, Refused, cut
 from tiny_study import restudy
 
@@ -272,6 +273,13 @@ def test_what_cannot_be_mapped_is_refused(trained: Path, tmp_path: Path, scene: 
     spoil, model, output, wanted = SCENES[fault]
     spoil(tmp_path)
     refused(f"predict scene.nc {output} --model {trained / model}", wanted)
+
+
+@pytest.mark.parametrize("name", ["reports/cells/2018/full/scratch/maps.npz", "models/pretrained/sample.npz"])
+def test_arrays_that_are_torn_are_refused_by_the_report(tmp_path: Path, refused: Refused, name: str):
+    root = make(tmp_path / "made").root
+    cut(root / name)
+    refused(f"report --workspace {root}", f"{name} … not a whole .npz file … run the step")
 
 
 def test_a_path_without_lineage_is_refused(tmp_path: Path, refused: Refused):

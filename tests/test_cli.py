@@ -9,7 +9,7 @@ import pytest
 
 from stcln.cli import app, run_verb
 from stcln.errors import BadInput
-from stcln.events import Silent
+from stcln.events import Silent, Terminal
 from stcln.new import make
 
 VERBS = {
@@ -53,6 +53,13 @@ def test_the_log_is_json_lines_where_asked(tmp_path: Path) -> None:
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert {"progress"} <= {event["event"] for event in events}
     assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_a_note_stays_one_line_as_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    message = f"tile 7 rejected: {'deep/' * 40}7.npy: no class among ['maize', 'meadow'] [red]"
+    with Terminal() as terminal:
+        terminal.note(message)
+    assert capsys.readouterr().err.splitlines() == [message]
 
 
 def test_a_run_is_recorded_outside_the_outputs(tmp_path: Path) -> None:
