@@ -8,6 +8,7 @@ import dagster as dg
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from stcln.palette import of_classes, rgb
@@ -28,6 +29,7 @@ def curves(series: Mapping[str, Sequence[float]], ylabel: str) -> str:
     for name, values in series.items():
         axes.plot(range(1, len(values) + 1), values, label=name, linewidth=1.2)
     axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     return inline(figure)
@@ -70,13 +72,13 @@ def panels(images: Mapping[str, Pixels], classes: Sequence[str], ignore: Collect
 def rows(images: Mapping[str, Mapping[str, Pixels]]) -> str:
     """A named row of pictures [H,W,3] each; the columns are named alike in all."""
     columns = len(next(iter(images.values())))
-    figure = Figure(figsize=(0.8 * columns + 1, 0.85 * len(images) + 0.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(0.8 * columns + 1.3, 0.85 * len(images) + 0.2), dpi=DPI, layout="constrained")
     for line, (name, row) in zip(figure.subplots(len(images), columns, squeeze=False), images.items(), strict=True):
         for axes, (column, image) in zip(line, row.items(), strict=True):
             axes.imshow(image, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.set_title(column if line[0].get_subplotspec().is_first_row() else "", fontsize=7)
-        line[0].set_ylabel(name, fontsize=7)
+        line[0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
     return inline(figure)
 
 

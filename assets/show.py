@@ -148,7 +148,7 @@ def pooled(found: Mapping[str, Any], seasons: Sequence[str]) -> dict[str, float]
 def _lies(directory: Path) -> Shown:
     files = [path for path in directory.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    return {"path": dg.MetadataValue.path(directory), "files": float(len(files)), "MiB": round(size / MIB, 3)}
+    return {"path": dg.MetadataValue.path(directory), "size": f"{size / MIB:.3g} MiB in {len(files)} files"}
 
 
 def _plain(values: Mapping[str, Any]) -> Shown:
