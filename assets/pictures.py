@@ -17,9 +17,10 @@ DPI = 90
 Pixels = NDArray[np.uint8]
 
 
-def sheet(pictures: Mapping[str, str]) -> dg.MarkdownMetadataValue:
-    """Pictures in Markdown under their names: one entry, so that one click shows them all."""
-    return dg.MetadataValue.md("\n\n".join(f"**{name}**\n\n{picture}" for name, picture in pictures.items()))
+def sheet(pictures: Mapping[str, str], simulated: bool) -> dg.MarkdownMetadataValue:
+    """Pictures in Markdown under their names, which say if data are simulated; one click shows them all."""
+    note = " (simulated data)" if simulated else ""
+    return dg.MetadataValue.md("\n\n".join(f"**{name}{note}**\n\n{picture}" for name, picture in pictures.items()))
 
 
 def curves(series: Mapping[str, Sequence[float]], ylabel: str) -> str:

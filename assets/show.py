@@ -41,7 +41,7 @@ def store(workspace: Workspace, season: str) -> Shown:
         "bands": ", ".join(opened.bands),
         "crs": opened.crs,
         "validation": dg.MetadataValue.json(validation),
-        "pictures": pictures.sheet(_first_tile(opened)),
+        "pictures": pictures.sheet(_first_tile(opened), opened.simulated),
         **_lies(path),
     }
 
@@ -58,7 +58,7 @@ def encoder(workspace: Workspace) -> Shown:
     return {
         **shown,
         **_plain(history),
-        "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}),
+        "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}, workspace.study.simulated),
         **_lies(home),
     }
 
@@ -70,7 +70,7 @@ def models(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
     return {
         **_learning(histories),
         "seeds": float(len(histories)),
-        "pictures": pictures.sheet(_curves(histories)),
+        "pictures": pictures.sheet(_curves(histories), workspace.study.simulated),
         **_lies(home),
     }
 
@@ -88,7 +88,7 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
         **numbers(pooled(found, [season])),
         **{f"{k}_{other}": v for other in others for k, v in numbers(pooled(found, [other])).items()},
         "scores": _table(_rows(found)),
-        "pictures": pictures.sheet({**_maps(home / "maps.npz", classes, ignore), **drawn}),
+        "pictures": pictures.sheet({**_maps(home / "maps.npz", classes, ignore), **drawn}, found["simulated"]),
         "simulated": found["simulated"],
         **_lies(home),
     }
