@@ -5,7 +5,7 @@ What blocks, and what only warns:
 - a season store that does not open, or a test pixel in training: always blocks, since every later number would be
   wrong;
 - a loss that is not finite: always blocks;
-- a model no better than naming the commonest class everywhere, on its own season: blocks for arms that start from the
+- a model no better than the best constant answer, on its own season: blocks for arms that start from the
   encoder and
   see all labels, which are the ones that may be served. For arms from random weights or with few labels it warns:
   they are there to be
@@ -116,7 +116,7 @@ def _better_than_majority(plan: Plan, arm: str) -> dg.AssetChecksDefinition:
         asset=family_name("evaluation", arm), name="better_than_majority", blocking=True, partitions_def=plan.cell
     )
     def check(context: dg.AssetCheckExecutionContext) -> Result:
-        """Mean accuracy over seeds is above that of naming the commonest class everywhere, on every season."""
+        """Mean accuracy over seeds is above that of the best constant answer, on every season."""
         cell = cell_of(context)
         found = read_json(plan.workspace.cell(**cell, arm=arm) / "scores.json")
         scores = {season: show.pooled(found, [season]) for season in show.tested(found)}
@@ -126,7 +126,7 @@ def _better_than_majority(plan: Plan, arm: str) -> dg.AssetChecksDefinition:
         return Result(
             passed=not below,
             severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            description=f"no better than the commonest class on {below}" if below else "better on every season",
+            description=f"no better than the best constant answer on {below}" if below else "better on every season",
             metadata={f"margin_{season}": margin for season, margin in margins.items()},
         )
 

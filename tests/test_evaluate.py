@@ -26,10 +26,14 @@ PREDICTION = np.array([[1, 1, 1, 2, 2], [1, 0, 3, 1, 2]], np.uint8)
 CELL = ("2016", "d6", "scratch")
 
 
-def scored(parity: bool = False) -> dict:
-    scores = Scores(CLASSES, (0,), parity=parity)
-    scores.add(TRUTH, PREDICTION)
-    return scores.result()
+def counted(prediction: np.ndarray = PREDICTION, drop: bool = False) -> Scores:
+    scores = Scores(CLASSES, (0,), drop=drop)
+    scores.add(TRUTH, prediction.astype(np.uint8))
+    return scores
+
+
+def scored(drop: bool = False) -> dict:
+    return counted(drop=drop).result()
 
 
 def test_scores_are_those_computed_by_hand():
@@ -50,7 +54,7 @@ def test_scores_are_those_computed_by_hand():
 
 def test_a_real_class_predicted_as_an_ignored_one_is_wrong_and_as_published_is_dropped():
     assert scored()["oa"] == pytest.approx(5 / 8)
-    published = scored(parity=True)
+    published = scored(drop=True)
     assert published["oa"] == pytest.approx(5 / 7, abs=1e-6)
     assert published["per_class"]["maize"]["recall"] == pytest.approx(1 / 2)
     assert published["miou"] == pytest.approx((3 / 5 + 1 / 3 + 1) / 3, abs=1e-6)
@@ -63,13 +67,24 @@ def test_void_and_ignored_truth_count_nowhere_whatever_is_predicted():
     assert scores.result() == scored() and scores.pixels == 8
 
 
-def test_a_class_in_neither_truth_nor_prediction_is_in_no_mean_and_one_only_predicted_is():
-    assert "rye" not in scored()["per_class"]
-    scores = Scores(CLASSES, (0,))
-    scores.add(TRUTH, np.where(PREDICTION == 0, 4, PREDICTION).astype(np.uint8))
-    found = scores.result()
-    assert found["per_class"]["rye"]["support"] == 0
-    assert found["miou"] == pytest.approx((3 / 5 + 1 / 4 + 1 + 0) / 4, abs=1e-6)
+def test_means_are_over_the_classes_of_the_truth_whatever_stray_pixels_are_predicted():
+    stray = counted(np.where(PREDICTION == 0, 4, PREDICTION))
+    assert set(stray.result()["per_class"]) == set(scored()["per_class"]) == {"wheat", "maize", "meadow"}
+    assert stray.result()["miou"] == pytest.approx((3 / 5 + 1 / 4 + 1) / 3, abs=1e-6) == scored()["miou"]
+    assert stray.result()["mf1"] == scored()["mf1"]
+    assert stray.published()["miou"] == pytest.approx((3 / 5 + 1 / 4 + 1 + 0) / 4, abs=1e-6), "as the paper's code"
+
+
+def test_a_class_of_the_truth_stays_in_the_means_when_every_pixel_of_it_is_dropped():
+    found = counted(np.where(TRUTH == 3, 0, PREDICTION), drop=True)
+    assert found.result()["miou"] == pytest.approx((3 / 5 + 1 / 3 + 0) / 3, abs=1e-6)
+    assert found.published()["miou"] == pytest.approx((3 / 5 + 1 / 3) / 2, abs=1e-6)
+
+
+def test_the_majority_is_the_best_constant_answer_and_a_share_counts_pixels_of_named_classes():
+    found = counted(drop=True)
+    assert found.majority() == pytest.approx(4 / 8), "of all eight pixels of the truth, also of dropped ones"
+    assert found.share({"maize", "meadow", "rye"}) == pytest.approx(4 / 8)
 
 
 def test_tiles_add_up():
@@ -80,7 +95,7 @@ def test_tiles_add_up():
 
 
 def test_where_nothing_is_left_to_count_scores_are_zero():
-    scores = Scores(CLASSES, (0,), parity=True)
+    scores = Scores(CLASSES, (0,), drop=True)
     scores.add(TRUTH, np.zeros_like(TRUTH))
     assert (scores.result()["oa"], scores.result()["miou"]) == (0.0, 0.0)
 
@@ -111,8 +126,22 @@ def test_a_cell_is_scored_on_its_own_season_and_on_every_other(tiny_trained: Wor
             support = {name: int((truth == k).sum()) for k, name in enumerate(scores["classes"]) if k}
             assert np.sum(test["confusion"], 1).tolist() == [0, *support.values()]
             trained = read_json(tiny_trained.finetuned(*CELL) / f"seed-{entry['seed']}/history.json")["labelled"]
-            majority = max(trained, key=trained.__getitem__)
-            assert test["majority_oa"] == pytest.approx(support[majority] / sum(support.values()), abs=1e-6)
+            assert test["majority_oa"] == pytest.approx(max(support.values()) / sum(support.values()), abs=1e-6)
+            assert test["trained_share"] == 1.0 and set(trained) == set(support)
+
+
+def test_the_trained_share_leaves_out_classes_without_a_training_label(tiny_workspace: Workspace):
+    workspace = restudy(tiny_workspace, finetune={"epochs": 1, "seeds": 1})
+    tiles = [synthetic_tile(n, "2016") for n in range(10)]
+    bare = [t if t.split == "test" else replace(t, labels=np.where(t.labels == 2, 1, t.labels)) for t in tiles]
+    shutil.rmtree(workspace.season("2016"))
+    write_season(workspace.season("2016"), "2016", bare)
+    finetune(workspace, *CELL, Silent())
+    evaluate(workspace, *CELL, Silent())
+    for season, test in read_json(workspace.cell(*CELL) / "scores.json")["seeds"][0]["tests"].items():
+        truth = np.stack([synthetic_tile(n, season).labels for n in (4, 9)])
+        assert test["trained_share"] == pytest.approx(1 - (truth == 2).sum() / (truth != 0).sum(), abs=1e-6)
+        assert test["trained_share"] < 1
 
 
 def test_maps_hold_truth_prediction_confidence_and_picture_of_test_tiles(tiny_trained: Workspace):

@@ -1,7 +1,7 @@
 """Evaluation of a cell: its models on the whole test tiles of its own season and of every other one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcln.data.series import Series, drawable, read_series, statistics
-from stcln.data.splits import Selection, select
+from stcln.data.splits import Selection, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.evaluate.maps import tile_maps
@@ -55,12 +55,15 @@ class Model:
         """Probabilities [K,H,W] of a tile that has every date that may be drawn; its index seeds draws."""
         redrawn = self.method.dates == "redrawn"
         seen = series.cut(self.length, np.random.default_rng((self.card.seed, tile)) if redrawn else None)
-        positions = seen.positions(self.method)
+        positions = replace(seen, start=self.card.start(seen.season)).positions(self.method)
         return predict_tile(self.network, self.card, seen.reflectance, seen.valid, positions, device)
 
 
 def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> dict[str, Value]:
     """Score a cell's models into `reports/cells/<season>/<length>/<arm>/`: scores.json and maps.npz.
+
+    Beside a season's scores stand `majority_oa`, the accuracy of the best constant answer, and `trained_share`, the
+    share of the scored pixels whose class has a training label of that model: no model can score more than that.
 
     A test series is cut by the length's rule, random ones evenly (`dates: redrawn`: at random, seeded). Clouds exclude
     no pixel from the scores. With `statistics: split` a season's test tiles are normalised with their own statistics.
@@ -74,6 +77,7 @@ def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter:
     device = pick(study.compute)
     models = _models(workspace.finetuned(**keys), device)
     stores = [SeasonStore.open(workspace.season(name)) for name in study.cells.season]
+    check_disjoint(study, stores)
     parts = [(store, select(store, study, "test", reporter)) for store in stores]
     total, done = sum(len(selections) for _, selections in parts), 0
     tests: list[dict[str, Any]] = [{} for _ in models]
@@ -103,8 +107,8 @@ class _Trial:
 
     def __init__(self, store: SeasonStore, selections: list[Selection], models: list[Model], device: Device) -> None:
         self.store, self.selections, self.models, self.device = store, selections, models, device
-        names, parity = (store.classes, store.ignore), models[0].method.excluded == "truth-and-predicted"
-        self.scores = [(Scores(*names, parity=parity), Scores(*names, parity=True)) for _ in models]
+        names, drop = (store.classes, store.ignore), models[0].method.excluded == "truth-and-predicted"
+        self.scores = [(Scores(*names, drop=drop), Scores(*names, drop=True)) for _ in models]
 
     def run(self) -> Iterator[dict[str, NDArray[np.uint8]]]:
         """Predict and count; gives every tile's maps by the first model, or none after the first tiles."""
@@ -123,16 +127,13 @@ class _Trial:
         """Scores of each model."""
         results = []
         for model, (main, parity) in zip(self.models, self.scores, strict=True):
-            if not main.pixels and not main.parity:
+            if not main.support.any():
                 where = f"season {self.store.season}, splits.test"
                 raise BadInput(where, "no pixel of a scored class", "choose other test tiles, or check dataset.ignore")
-            scores, published = main.result(), parity.result()
-            majority = max(model.history["labelled"].items(), key=lambda item: item[1])[0]
-            support = scores["per_class"].get(majority, {"support": 0})["support"]
             results.append(
-                scores
-                | {"parity": {name: published[name] for name in ("oa", "miou", "mf1")}}
-                | {"majority_oa": rounded(support / max(main.pixels, 1))}
+                main.result()
+                | {"parity": parity.published(), "majority_oa": rounded(main.majority())}
+                | {"trained_share": rounded(main.share(model.history["labelled"]))}
             )
         return results
 
