@@ -78,10 +78,10 @@ def test_a_parameter_that_returns_takes_the_earlier_output_from_the_run_cache(
     toy, instance = done
     lock = toy.lock
     toy.edit("scratch: {labels: 0.05}", "scratch: {labels: 0.06}")
-    toy.dagster(instance)
+    toy.one(instance, "finetuned_scratch", "full|2018")
+    assert toy.ran() == ["finetune 2018 full scratch"]
     toy.edit("scratch: {labels: 0.06}", "scratch: {labels: 0.05}")
-    toy.ran()
-    toy.dagster(instance)
+    toy.one(instance, "finetuned_scratch", "full|2018")
     assert toy.ran() == []
     assert toy.lock == lock
 
