@@ -1,17 +1,19 @@
 """New seasons: which ones a source holds, and how one enters params.yaml."""
 
 import re
+from contextlib import suppress
 from datetime import date, timedelta
 from io import StringIO
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from stcln.data import cube
+from stcln.errors import BadInput
 from stcln.storage import read_json
-from stcln.study import Dataset, Study, load_study
+from stcln.study import YEAR, Dataset, Study, load_study
 
-YEAR = re.compile(r"((?:19|20)\d\d)$")
-FOLDER = re.compile(r"^data(?:20)?(\d\d)$")
+FOLDER = re.compile(r"^data(\d\d)$")
 
 
 def in_source(dataset: Dataset, root: Path) -> list[str]:
@@ -29,23 +31,26 @@ def in_source(dataset: Dataset, root: Path) -> list[str]:
 
 
 def _cubes(top: Path, dataset: Dataset) -> set[str]:
-    """`flanders_2019.nc`, `2019.zarr`: the year ends the name."""
-    paths = [*top.glob("*.nc"), *top.glob("*.zarr")]
-    return {found[1] for path in paths if (found := YEAR.search(path.stem))}
+    """As the reader of cubes tells them; one that cannot be read yet is passed over, it may still be on its way."""
+    found = set()
+    for path in cube.paths(top):
+        with suppress(BadInput):
+            found.add(cube.Cube(path).season)
+    return {season for season in found if YEAR.fullmatch(season)}
 
 
 def _folders(top: Path, dataset: Dataset) -> set[str]:
-    """`data19` or `data2019`."""
+    """`data19`."""
     return {f"20{found[1]}" for path in top.iterdir() if (found := FOLDER.match(path.name)) and path.is_dir()}
 
 
 def _dates(top: Path, dataset: Dataset) -> set[str]:
-    """The seasons in which the patches' dates begin."""
-    firsts = set()
+    """The seasons in which the patches' median dates lie."""
+    medians = set()
     for feature in read_json(top / "metadata.geojson")["features"]:
-        digits = re.findall(r"20\d{6}", str(feature["properties"]["dates-S2"]))
-        firsts.add(min(digits))
-    return {_season_of(date(int(d[:4]), int(d[4:6]), int(d[6:])), dataset) for d in firsts}
+        if digits := sorted(re.findall(r"20\d{6}", str(feature["properties"]["dates-S2"]))):
+            medians.add(digits[len(digits) // 2])
+    return {_season_of(date(int(d[:4]), int(d[4:6]), int(d[6:])), dataset) for d in medians}
 
 
 def _season_of(day: date, dataset: Dataset) -> str:
@@ -63,10 +68,12 @@ def running(study: Study, today: date) -> str | None:
 def register(path: Path, seasons: list[str]) -> None:
     """Add seasons to `cells.season` of a params.yaml; all else in it, comments included, stays as it is.
 
+    Where params.yaml is a link to a study, the study is changed and the link stays.
+
     Raises:
         BadInput: The study would not be valid with them; the file is left as it was.
     """
-    yaml = YAML()
+    path, yaml = path.resolve(), YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     params = yaml.load(path.read_text())

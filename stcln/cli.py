@@ -205,11 +205,12 @@ def simulate(
 
 
 def _run(root: Path, log: Log, stage: str, **keys: str) -> Summary:
-    """Run a stage's verb in a workspace: check first, record the run after. Its module is imported only now."""
+    """Run a stage's verb in a workspace, alone: check first, record the run after. Its module is imported only now."""
     workspace, verb = Workspace(root.resolve()), stages.STAGES[stage].verb
     stages.check(workspace, stage, **keys)
     step = getattr(import_module(STEPS[verb]), verb)
-    with ExitStack() as stack, runs.record(workspace, stages.name_of(stage, **keys)):
+    name = stages.name_of(stage, **keys)
+    with ExitStack() as stack, runs.alone(workspace, name), runs.record(workspace, name):
         summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
     return _tell(summary, log)
 

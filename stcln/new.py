@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stcln.errors import BadInput
 from stcln.stages import code_yaml, dvc_yaml
+from stcln.storage import UNFINISHED
 from stcln.study import load_study
 from stcln.workspace import PACKAGE, Workspace
 
@@ -68,7 +69,7 @@ def make(root: Path, study: str, source: str | None) -> None:
 
 
 def refresh(root: Path) -> None:
-    """Render dvc.yaml and code.yaml of a workspace for the installed stcln.
+    """Render dvc.yaml and code.yaml of a workspace for the installed stcln, and let DVC ignore unfinished output.
 
     Raises:
         BadInput: There is no study.
@@ -76,8 +77,16 @@ def refresh(root: Path) -> None:
     study = Workspace(root).study
     checkout = (root / "stcln").resolve() == PACKAGE
     (root / "dvc.yaml").write_text(dvc_yaml(study, checkout=checkout))
+    _ignore_unfinished(root / ".dvcignore")
     if not checkout:
         (root / "code.yaml").write_text(code_yaml())
+
+
+def _ignore_unfinished(path: Path) -> None:
+    """Add to .dvcignore what it lacks; `dvc init` leaves one that stands as it is."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    if absent := [pattern for pattern in UNFINISHED if pattern not in lines]:
+        path.write_text("\n".join([*lines, *absent]) + "\n")
 
 
 def _seen_from(root: Path, source: str) -> str:

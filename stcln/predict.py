@@ -27,7 +27,7 @@ from stcln.model.checkpoint import Card, load_classifier
 from stcln.model.compute import Device, pick
 from stcln.model.served import CARD_KEY, read_onnx
 from stcln.model.windows import Predictor, predict_tile, predictor, starts
-from stcln.study import Compute, Dataset, Length
+from stcln.study import YEAR, Compute, Length
 
 OVERLAP = 0.5
 ALIGNED = 1e-3  # of a pixel
@@ -151,9 +151,9 @@ def _picked(source: Path, found: tuple[str, ...], card: Card) -> list[int]:
 
 def _cube_scene(source: Path, card: Card, block: int) -> Scene:
     cube = Cube(source)
-    if not cube.season:
+    if not YEAR.fullmatch(cube.season):
         raise BadInput(source, "its season is unknown", "set attribute `season` or put the year into the name")
-    start = Dataset(source=str(source), layout="cube", season_start=card.season_start).start(cube.season)
+    start = card.start(cube.season)
     H, W = cube.shape
     grid = Grid(cube.crs, (cube.resolution, 0.0, cube.left, 0.0, -cube.resolution, cube.top), H, W)
     corners = [(row, column) for row in range(0, H, block) for column in range(0, W, block)]
@@ -199,7 +199,7 @@ def _store_scene(source: Path, card: Card) -> Scene:
     )  # fmt: skip
     corners = [(round(row), round(column)) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)]
     picked = _picked(source, store.bands, card)
-    return Scene(grid, store.season, store.start, len(store), _store_pieces(store, picked, corners))
+    return Scene(grid, store.season, card.start(store.season), len(store), _store_pieces(store, picked, corners))
 
 
 def _store_pieces(store: SeasonStore, picked: list[int], corners: list[tuple[int, int]]) -> Iterator[Piece]:

@@ -1,5 +1,6 @@
 """What differs between equal runs, kept outside a stage's outputs: when, where, for how long, with which versions."""
 
+import fcntl
 import platform
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 
+from stcln.errors import BadInput
 from stcln.storage import write_json
 from stcln.workspace import Workspace
 
@@ -34,6 +36,25 @@ def record(workspace: Workspace, stage: str) -> Iterator[None]:
             "packages": {name: _version(name) for name in PACKAGES},
         },
     )
+
+
+@contextmanager
+def alone(workspace: Workspace, stage: str) -> Iterator[None]:
+    """Hold a stage for the length of the block, so that no other process writes its output or resume state.
+
+    The lock dies with its process; the empty file that carries it stays in `.stcln/`.
+
+    Raises:
+        BadInput: Another process runs the stage.
+    """
+    path = workspace.lock(stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"step {stage}", "it is running already in another process", "wait until it ends") from None
+        yield
 
 
 def _device() -> str:

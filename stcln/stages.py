@@ -152,9 +152,23 @@ def _mapping(path: Path, remedy: str, *keys: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_lineage(directory: Path, workspace: Workspace, stage: str, **keys: str) -> None:
-    """Write `lineage.json` of a stage's output: the inputs and parameters that the table above gives it."""
-    lineage.write(directory, **_made(workspace, stage, keys))
+def write_lineage(
+    directory: Path, workspace: Workspace, stage: str, read: Sequence[Path] | None = None, /, **keys: str
+) -> None:
+    """Write `lineage.json` of a stage's output: the inputs and parameters that the table above gives it.
+
+    Args:
+        directory: The output, whole but for this file.
+        workspace: The study's.
+        stage: Its name in the table.
+        read: In place of the table's inputs, those parts of them that were read: an input that others share, such as
+            the archive, may then grow without a change to this output.
+        keys: The stage's.
+    """
+    made = _made(workspace, stage, keys)
+    if read is not None:
+        made["inputs"] = {path.relative_to(workspace.root).as_posix(): path for path in read}
+    lineage.write(directory, **made)
 
 
 def lineage_of(workspace: Workspace, stage: str, **keys: str) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from stcln.errors import BadInput
 
 CHUNK = 1 << 20
+UNFINISHED = (".*.part", ".*.old")  # names of what a step is writing or a killed one left; .dvcignore has them too
 
 
 @contextmanager
@@ -63,13 +65,15 @@ def read_json(path: Path) -> Any:
 def digest(path: Path, known: dict[Path, str] | None = None) -> str:
     """The md5 of a file, or of a directory's sorted listing with the suffix `.dir`, exactly as DVC 3 computes them.
 
+    What is `UNFINISHED` in a directory does not count.
+
     Args:
         path: What to hash.
         known: Files hashed before; filled, so that several calls hash a file once.
     """
     known = {} if known is None else known
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not _unfinished(p.relative_to(path)))
         listing = sorted(
             ({"md5": digest(p, known), "relpath": p.relative_to(path).as_posix()} for p in files),
             key=lambda e: e["relpath"],
@@ -82,3 +86,7 @@ def digest(path: Path, known: dict[Path, str] | None = None) -> str:
                 md5.update(chunk)
         known[path] = md5.hexdigest()
     return known[path]
+
+
+def _unfinished(path: Path) -> bool:
+    return any(fnmatchcase(part, pattern) for part in path.parts for pattern in UNFINISHED)

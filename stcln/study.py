@@ -63,8 +63,13 @@ class Dataset(_Part):
 
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""
-        month, day = (int(part) for part in self.season_start.split("-"))
-        return date(int(season) - (month >= 7), month, day)
+        return first_day(self.season_start, season)
+
+
+def first_day(season_start: str, season: str) -> date:
+    """Day 0 of a season's positions: the day MM-DD of its year, or of the year before for months from July on."""
+    month, day = (int(part) for part in season_start.split("-"))
+    return date(int(season) - (month >= 7), month, day)
 
 
 class Simulation(_Part):
@@ -267,6 +272,9 @@ class Study(_Part):
             raise ValueError("cells: no arm in scratch or pretrained")
         if bad := [season for season in self.cells.season if not YEAR.fullmatch(season)]:
             raise ValueError(f"cells.season: {bad} are not years")
+        fixed = [name for name in {*self.cells.length, self.pretrain.length} if self.lengths[name].choose == "even"]
+        if self.method.dates == "redrawn" and fixed:
+            raise ValueError(f"method.dates: nothing is redrawn of lengths {sorted(fixed)}, give them `choose: random`")
         if self.finetune.window != self.pretrain.window and self.method.test_window == "same":
             raise ValueError(
                 f"finetune.window: {self.finetune.window} differs from pretrain.window {self.pretrain.window}"

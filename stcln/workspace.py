@@ -18,7 +18,7 @@ TRAIN = (*SEE, "data/loader.py", "training")
 CODE: dict[str, tuple[str, ...]] = {
     "fetch": ("data/download.py", "data/fetch.py", "data/simulate", "data/tfrecord.py", "data/unpack.py"),
     "prepare": (
-        *READ, "data/cube.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/reading.py",
+        *READ, "data/cube.py", "data/cubes.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/reading.py",
         "data/tfrecord.py", "data/validation.py",
     ),
     "pretrain": TRAIN,
@@ -83,6 +83,10 @@ class Workspace:
     def resume(self, stage: str) -> Path:
         """Resume state of a stage; outside its output, which DVC deletes before a run."""
         return self.root / ".stcln/resume" / stage
+
+    def lock(self, stage: str) -> Path:
+        """The file that the process which runs a stage holds locked."""
+        return self.root / ".stcln/locks" / stage
 
     def run_record(self, stage: str) -> Path:
         """What differs between equal runs: times, device, versions."""

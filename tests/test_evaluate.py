@@ -153,7 +153,7 @@ def test_maps_hold_truth_prediction_confidence_and_picture_of_test_tiles(tiny_tr
 
 @pytest.mark.parametrize("method", [{}, {"statistics": "split", "dates": "redrawn", "test_window": "tile"}])
 def test_evaluating_twice_gives_the_same_bytes(tiny_workspace: Workspace, method: dict):
-    lengths = {"d6": {"dates": 6, "choose": "random"}}
+    lengths = {"d6": {"dates": 6, "choose": "random"}, "full": {"choose": "random"}}
     workspace = restudy(tiny_workspace, finetune={"epochs": 1}, method=method, lengths=lengths)
     finetune(workspace, *CELL, Silent())
     digests = []

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from stcln.errors import BadInput
-from stcln.new import make
+from stcln.new import make, refresh
+from stcln.storage import UNFINISHED, digest
 
 
 def test_a_workspace_has_its_study_its_pipeline_and_its_code_pinned(tmp_path: Path) -> None:
@@ -62,3 +63,29 @@ def test_dvc_reads_a_new_workspace_and_names_every_cell(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "finetune@2018-d10-pretrained" in listed.stdout.split()
     assert len(listed.stdout.split()) == 1 + 2 + 1 + 4 + 4 + 4 + 4 + 1 + 1
+
+
+def test_dvc_ignores_unfinished_output_and_a_list_that_stands_is_extended(tmp_path: Path) -> None:
+    make(tmp_path / "w", "demo", None)
+    ignored = tmp_path / "w/.dvcignore"
+    assert ignored.read_text().splitlines()[-2:] == [".*.part", ".*.old"]
+    ignored.write_text("*.pyc")
+    for _ in range(2):
+        refresh(tmp_path / "w")
+        assert ignored.read_text().splitlines() == ["*.pyc", ".*.part", ".*.old"]
+    ours = (Path(__file__).parents[1] / ".dvcignore").read_text().splitlines()
+    assert set(UNFINISHED) <= set(ours)
+
+
+@pytest.mark.orchestration
+def test_dvcs_md5_of_a_directory_with_unfinished_output_is_the_digest(tmp_path: Path) -> None:
+    if not shutil.which("dvc"):
+        pytest.skip("dvc is not on PATH")
+    make(tmp_path / "w", "demo", None)
+    seasons = tmp_path / "w/seasons"
+    for name in ("2018.zarr/zarr.json", ".2019.zarr.0123abcd.part/zarr.json", ".2018.zarr.0123abcd.old/zarr.json"):
+        (seasons / name).parent.mkdir(parents=True)
+        (seasons / name).write_text(name)
+    subprocess.run(["dvc", "add", "-q", "--no-commit", "seasons"], cwd=tmp_path / "w", check=True)
+    (out,) = yaml.safe_load((tmp_path / "w/seasons.dvc").read_text())["outs"]
+    assert out["md5"] == digest(seasons) and out["nfiles"] == 1

@@ -38,6 +38,18 @@ def test_the_digest_of_a_file_and_of_a_directory_is_the_one_dvc_records(tmp_path
     assert digest(tmp_path / "d") == "8b3662b0d460701f7734cdf533c5aa85.dir"
 
 
+@pytest.mark.parametrize("left", [".2018.zarr.0123abcd.part/zarr.json", "sub/.b.0123abcd.old/x", ".a.part"])
+def test_what_is_unfinished_in_a_directory_does_not_count_in_its_digest(tmp_path: Path, left: str) -> None:
+    (tmp_path / "d/sub").mkdir(parents=True)
+    (tmp_path / "d/sub/b.part").write_text("b")
+    before = digest(tmp_path / "d")
+    (tmp_path / "d" / left).parent.mkdir(exist_ok=True)
+    (tmp_path / "d" / left).write_text("half")
+    assert digest(tmp_path / "d") == before
+    (tmp_path / "d/sub/b.part").unlink()
+    assert digest(tmp_path / "d") != before, "only hidden names are unfinished"
+
+
 def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
     write_json(tmp_path / "one", {"b": 1, "a": [1.5]})
     write_json(tmp_path / "two", {"a": [1.5], "b": 1})

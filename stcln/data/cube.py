@@ -1,13 +1,11 @@
-"""A data cube of one's own: a NetCDF file or a Zarr store a season, read lazily, and its tiles.
+"""A data cube of one's own: a NetCDF file or a Zarr store a season, read lazily.
 
 Dimensions time, y, x; one variable a band (B02, B03, ...); a label variable (y, x) with CF flag_values and
 flag_meanings; an optional scene classification `SCL`; a coordinate reference system in attribute `crs` or a CF grid
 mapping.
 """
 
-import itertools
 import re
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,14 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from stcln.data.reading import Findings, band_indices, band_name, class_table, tidy, to_classes, to_int16
-from stcln.data.tile import Tile
+from stcln.data.reading import Findings, band_name, to_int16
 from stcln.errors import BadInput
-from stcln.study import Dataset
 
 USABLE = (4, 5, 6, 7)
 """SCL classes that count as seen: vegetation, bare soil, water, unclassified.
 
 Left out: nodata, saturated, dark, shadow, medium and high cloud, cirrus, snow.
 """
-SPLITS = ("train", "train", "validation", "test")
-"""Split of a tile by (row + 2 column) mod 4 on the map's grid: every square of 2 x 2 tiles has two, one and one."""
 NEAR = 1e-6
 
 
@@ -75,7 +69,7 @@ class Cube:
 
     @cached_property
     def season(self) -> str:
-        """Attribute `season`, else the first year in the name."""
+        """Attribute `season`, else the first year in the name; empty if neither tells it."""
         named = re.search(r"(?:19|20)\d\d", self.path.stem)
         return str(self.data.attrs.get("season") or (named[0] if named else ""))
 
@@ -107,9 +101,9 @@ class Cube:
     ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Read a window, north up, all stored dates.
 
-        A pixel is valid where SCL is usable (without SCL: anywhere), no band is NaN and not all are nodata
-        (`_FillValue`, or 0 without one). CF scale_factor and add_offset give reflectance; numbers without them are
-        x 10,000 already.
+        A pixel is valid where SCL is usable (without SCL: anywhere), no band is NaN or the `_FillValue` it declares,
+        and not all are 0, which is nodata in a band that declares none. CF scale_factor and add_offset give
+        reflectance; numbers without them are x 10,000 already.
 
         Args:
             rows: Of the window, from the north.
@@ -121,18 +115,19 @@ class Cube:
         Returns:
             Reflectance x 10,000 int16 [T,C,H,W], valid bool [T,H,W].
         """
-        images, empty, broken = [], [], []
+        images, empty, missing, broken = [], [], [], []
         for i in picked:
             variable = self._window(self.data[self.names[i]], rows, columns)
             raw, at = variable.values, variable.attrs
-            missing = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
-            broken.append(missing)
-            empty.append(missing | (raw == at.get("_FillValue", 0)))
+            broken.append(np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool))
+            filled = raw == at.get("_FillValue", 0)
+            missing.append(broken[-1] | filled if "_FillValue" in at else broken[-1])
+            empty.append(missing[-1] | filled)
             if "scale_factor" in at or "add_offset" in at:
                 raw = np.rint((raw * float(at.get("scale_factor", 1)) + float(at.get("add_offset", 0))) * 10_000)
-            images.append(to_int16(np.where(missing, 0, raw), tile, findings))
+            images.append(to_int16(np.where(missing[-1], 0, raw), tile, findings))
         findings.add("pixels with NaN, invalid", tile, int(np.any(broken, axis=0).sum()))
-        valid = ~np.any(broken, axis=0) & ~np.all(empty, axis=0)
+        valid = ~np.any(missing, axis=0) & ~np.all(empty, axis=0)
         if "SCL" in self.data:
             valid &= np.isin(self._window(self.data.SCL, rows, columns).values, USABLE)
         return np.stack(images, axis=1), valid
@@ -166,89 +161,12 @@ class Cube:
         return size, float(x[0]) - size / 2, float(y.max()) + size / 2
 
 
+def paths(root: Path) -> list[Path]:
+    """The files and directories in a directory that should be cubes."""
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in found if path.suffix in (".nc", ".nc4", ".zarr")]
+
+
 def find(root: Path) -> list[Cube]:
     """The cubes in a directory, opened."""
-    paths = sorted(root.iterdir()) if root.is_dir() else []
-    return [Cube(path) for path in paths if path.suffix in (".nc", ".nc4", ".zarr")]
-
-
-class Cubes:
-    """A season of a directory of cubes; a `Reader`.
-
-    The cube is cut into squares of `dataset.tile` pixels from its north-west corner. A tile's name and split come from
-    where its south-west corner lies on a grid of such squares from the origin of the map's coordinates, so the same
-    ground has the same name and split in every season; cubes that overlap on shifted grids are refused. What is left at
-    the east and south edge is not read and counted.
-
-    Args:
-        root: The directory of cubes.
-        dataset: The study's.
-        season: The year.
-
-    Raises:
-        BadInput: No cube, or more than one, is of this season, or one is not as it should be.
-    """
-
-    def __init__(self, root: Path, dataset: Dataset, season: str) -> None:
-        cubes = find(root)
-        mine = [cube for cube in cubes if cube.season == season]
-        if len(mine) != 1:
-            problem = f"{len(mine)} cubes of season {season} among {[cube.path.name for cube in cubes]}"
-            raise BadInput(
-                root, problem, "keep one .nc or .zarr a season, its attribute `season` or name telling the year"
-            )
-        self.cube, self.start = mine[0], dataset.start(season)
-        _check_grids(mine[0], cubes, dataset.tile)
-        self.picked = band_indices(str(self.cube.path), self.cube.bands, dataset.bands)
-        self.bands = tuple(self.cube.bands[i] for i in self.picked)
-        self.classes, self.table = class_table(f"{self.cube.path}, flag_meanings", self.cube.flags, dataset.classes)
-        self.side, (H, W) = dataset.tile, self.cube.shape
-        places = itertools.product(range(0, H - self.side + 1, self.side), range(0, W - self.side + 1, self.side))
-        self.corners = {"n{}e{}".format(*self._cell(*place)): place for place in places}
-        self.ids: Sequence[str] = list(self.corners)
-        self.absent: Mapping[str, Sequence[str]] = {}
-        self.findings = Findings()
-        rest = H * W - len(self.ids) * self.side**2
-        self.findings.add("pixels at the east and south edge that fill no tile, left out", self.cube.path.name, rest)
-
-    def read(self, tile: str) -> Tile:
-        """Read one tile.
-
-        Raises:
-            BadInput: A label is without flag, or no date is in the season.
-        """
-        row, column = self.corners[tile]
-        rows, columns = slice(row, row + self.side), slice(column, column + self.side)
-        where, size = f"{self.cube.path}, tile {tile}", self.cube.resolution
-        labels = to_classes(
-            where, self.cube.labels(rows, columns), self.table, "give it a flag_value and a flag_meaning"
-        )
-        series = (self.cube.dates, *self.cube.read(rows, columns, self.picked, tile, self.findings))
-        dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)
-        north, east = self._cell(row, column)
-        transform = (size, 0.0, self.cube.left + column * size, 0.0, -size, self.cube.top - row * size)
-        return Tile(tile, SPLITS[(north + 2 * east) % 4], reflectance, dates, valid, labels, self.cube.crs, transform)
-
-    def _cell(self, row: int, column: int) -> tuple[int, int]:
-        """Row and column, on the map's grid, of the tile whose north-west pixel is (row, column)."""
-        size, ground = self.cube.resolution, self.side * self.cube.resolution
-        south, west = self.cube.top - (row + self.side) * size, self.cube.left + column * size
-        return int(np.floor(south / ground + NEAR)), int(np.floor(west / ground + NEAR))
-
-
-def _check_grids(cube: Cube, cubes: list[Cube], side: int) -> None:
-    """Refuse cubes that overlap but whose tiles do not lie on one another."""
-    left, bottom, right, top = _bounds(cube)
-    for other in cubes:
-        west, south, east, north = _bounds(other)
-        if other.crs != cube.crs or west >= right or east <= left or south >= top or north <= bottom:
-            continue
-        shifts = [(west - left) / cube.resolution % side, (north - top) / cube.resolution % side]
-        if other.resolution != cube.resolution or any(min(s, side - s) > NEAR * side for s in shifts):
-            problem = f"overlaps {other.path.name}, whose tiles of {side} pixels are shifted by {shifts} pixels"
-            raise BadInput(cube.path, problem, "crop both to the same corner, or to corners whole tiles apart")
-
-
-def _bounds(cube: Cube) -> tuple[float, float, float, float]:
-    H, W = cube.shape
-    return cube.left, cube.top - H * cube.resolution, cube.left + W * cube.resolution, cube.top
+    return [Cube(path) for path in paths(root)]

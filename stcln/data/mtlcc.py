@@ -51,6 +51,7 @@ class Mtlcc:
         self.picked = band_indices(str(root), every, dataset.bands)
         self.bands = tuple(every[i] for i in self.picked)
         self.lists = _tileids(root / "tileids")
+        self.sources: Sequence[Path] = (self.folder, self.list, root / "geotransforms.csv", root / "tileids")
         stored = {path.name.split(".")[0] for path in self.folder.glob("*.tfrecord.gz")}
         self.ids: Sequence[str] = sorted(self.lists.keys() & stored, key=_natural)
         self.absent: Mapping[str, Sequence[str]] = {

@@ -57,6 +57,7 @@ class Pastis:
         self.features = {name: one for name, one in sorted(features.items()) if self._is_of_season(one["properties"])}
         stored = {path.stem.removeprefix("S2_") for path in (root / "DATA_S2").glob("S2_*.npy")}
         self.ids: Sequence[str] = list(self.features)
+        self.sources: Sequence[Path] = (self.metadata, root / "DATA_S2", root / "ANNOTATIONS")
         self.absent: Mapping[str, Sequence[str]] = {
             "in metadata.geojson, no S2 file on disk": sorted(self.features.keys() - stored),
             "S2 file on disk, not in metadata.geojson": sorted(stored - features.keys()),
@@ -73,7 +74,7 @@ class Pastis:
             BadInput: A file is missing or cut off, or a type, shape, date or class is wrong.
         """
         properties = self.features[tile]["properties"]
-        path = self.root / "DATA_S2" / f"S2_{tile}.npy"
+        path, truth = (self.root / name for name in (f"DATA_S2/S2_{tile}.npy", f"ANNOTATIONS/TARGET_{tile}.npy"))
         where = str(path)
         images = _load(path)
         dates = _dates(where, properties)
@@ -81,10 +82,10 @@ class Pastis:
             raise BadInput(where, f"{images.ndim} dimensions, not T,C,H,W", AGAIN)
         side = images.shape[-1]
         expect(where, "the array", images.shape, (len(dates), len(BANDS), side, side))
-        target = _load(self.root / "ANNOTATIONS" / f"TARGET_{tile}.npy")
-        expect(f"{self.root}/ANNOTATIONS/TARGET_{tile}.npy", "the array", target.shape, (3, side, side))
+        target = _load(truth)
+        expect(str(truth), "the array", target.shape, (3, side, side))
         same = {index: index for index in range(len(self.classes))}
-        labels = to_classes(where.replace("DATA_S2/S2_", "ANNOTATIONS/TARGET_"), target[0], same, "see dataset.classes")
+        labels = to_classes(str(truth), target[0], same, "see dataset.classes")
         valid = (images != NODATA).any(axis=1)
         series = (dates, to_int16(images[:, self.picked], tile, self.findings), valid)
         dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)

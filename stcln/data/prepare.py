@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stcln.data import store
-from stcln.data.cube import Cubes
+from stcln.data.cubes import Cubes
 from stcln.data.mtlcc import Mtlcc
 from stcln.data.pastis import Pastis
 from stcln.data.reading import Reader, expect
@@ -45,7 +45,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
         _check_scale(tally)
         validation = tally.document(ndvi_by_class_and_month(store.SeasonStore.open(part)))
         write_json(part / "validation.json", validation)
-        write_lineage(part, workspace, "prepare", season=season)
+        write_lineage(part, workspace, "prepare", reader.sources, season=season)
     for what, ids in validation["absent"].items():
         if ids:
             reporter.note(f"season {season}: {what}", {"ids": len(ids), "first": " ".join(ids[:5])})

@@ -6,6 +6,7 @@ A tile that breaks a rule raises `BadInput`; what is repaired instead is told to
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ class Reader(Protocol):
         bands: Names of the bands read, in order.
         classes: Class names by index.
         ids: The tiles to read, in order.
+        sources: The files and directories that this season is read from, and no other season's.
         absent: Ids that a list names and the archive lacks, or the reverse, by reason.
         findings: Filled by `read`.
     """
@@ -48,6 +50,7 @@ class Reader(Protocol):
     bands: tuple[str, ...]
     classes: tuple[str, ...]
     ids: Sequence[str]
+    sources: Sequence[Path]
     absent: Mapping[str, Sequence[str]]
     findings: Findings
 

@@ -3,6 +3,7 @@
 Plain data: loading one runs no code from it.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from stcln.errors import BadInput
 from stcln.model.encoder import Encoder
 from stcln.model.network import STCLN, Config, Size
 from stcln.storage import read_json, write_json
+from stcln.study import first_day
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 REMEDY = "run the step that writes it again, or restore it with `dvc checkout`"
@@ -49,6 +51,8 @@ class Card(BaseModel):
     """Day 0 of positions, as in the study: MM-DD; months from July on fall in the year before the season's name."""
     seed: int
     metrics: dict[str, float] = {}
+    selection: str = ""
+    """How it was chosen among the models of a study, and what that means for `metrics`; empty if it was not."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -61,6 +65,10 @@ class Card(BaseModel):
         if beyond := [index for index in self.ignore if not 0 <= index < len(self.classes)]:
             raise ValueError(f"ignore: {beyond} are not among {len(self.classes)} classes")
         return self
+
+    def start(self, season: str) -> date:
+        """Day 0 of a season's positions, as in training; a season store may have been made with another."""
+        return first_day(self.season_start, season)
 
     def network(self) -> Encoder | STCLN:
         """A network of the card's dimensions, without storage for its weights."""

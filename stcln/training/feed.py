@@ -65,6 +65,6 @@ def card(study: Study, store: SeasonStore, loader: Loader, length: str, seed: in
         length=study.lengths[length].model_dump(),
         length_name=length,
         season=seasons or store.season,
-        season_start=study.dataset.season_start,
+        season_start=f"{store.start:%m-%d}",
         seed=seed,
     )

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from stcln.data.loader import Batch, Loader
 from stcln.data.series import Series, drawable, read_series
-from stcln.data.splits import RoleName, select
+from stcln.data.splits import RoleName, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID
 from stcln.errors import BadInput
@@ -90,6 +90,7 @@ class Cell:
     def read(cls, workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> "Cell":
         """Read a cell's windows into memory, and the encoder where the arm wants it."""
         study, store = workspace.study, SeasonStore.open(workspace.season(season))
+        check_disjoint(study, [store])
         rule = drawable(study.lengths[length])[0]
 
         def windows(role: RoleName) -> list[Series]:
@@ -131,7 +132,8 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
         reporter: Is told every epoch.
 
     Raises:
-        BadInput: The cell is not in the study, nothing is labelled, the encoder does not fit, or a loss is not finite.
+        BadInput: The cell is not in the study, a test tile would be trained on, nothing is labelled, the encoder does
+            not fit, or a loss is not finite.
     """
     study, keys = workspace.study, {"season": season, "length": length, "arm": arm}
     study.check_cell(**keys)

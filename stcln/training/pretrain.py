@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stcln.data.loader import Batch, Loader
 from stcln.data.series import Series, drawable, read_series
-from stcln.data.splits import select
+from stcln.data.splits import check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
@@ -97,10 +97,12 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     stores, pooled.
 
     Raises:
-        BadInput: Seasons do not fit together, there is only one tile, or nothing can be masked.
+        BadInput: Seasons do not fit together, a test tile would be trained on, there is only one tile, or nothing can
+            be masked.
     """
     study = workspace.study
     stores = [SeasonStore.open(workspace.season(season)) for season in study.pretrain.seasons]
+    check_disjoint(study, stores)
     windows = _held_out(_read(stores, study, reporter), study.seed)
     stage = Stage.open(workspace, "pretrain", reporter)
     objective, described = _objective(study, stores, windows)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stcln.data.cube import Cube, Cubes
+from stcln.data.cube import Cube
+from stcln.data.cubes import Cubes
 from stcln.data.reading import Findings
 from stcln.errors import BadInput
 from stcln.study import Dataset

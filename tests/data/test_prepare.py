@@ -105,9 +105,16 @@ def test_statistics_are_of_the_tiles_trained_on(real: dict[str, Workspace]) -> N
     assert np.allclose(season.mean, values.mean(0)) and np.allclose(season.std, values.std(0), rtol=1e-4)
 
 
-def test_lineage_names_the_archive_and_stands_beside_the_validation(real: dict[str, Workspace]) -> None:
-    for workspace in real.values():
+def test_lineage_names_what_the_season_was_read_from_and_stands_beside_the_validation(
+    real: dict[str, Workspace],
+) -> None:
+    read = {
+        "cubes": ["flanders_2019.nc"],
+        "mtlcc": [f"{ROOT}/{name}" for name in ("classes.txt", "data19", "geotransforms.csv", "tileids")],
+        "pastis": ["PASTIS/ANNOTATIONS", "PASTIS/DATA_S2", "PASTIS/metadata.geojson"],
+    }
+    for layout, workspace in real.items():
         found = read_json(workspace.season("2019") / "lineage.json")
-        assert found["stage"] == "prepare@2019" and list(found["inputs"]) == ["data/raw"]
-        assert found["inputs"]["data/raw"] == digest(workspace.raw)
+        assert found["stage"] == "prepare@2019"
+        assert found["inputs"] == {f"data/raw/{name}": digest(workspace.raw / name) for name in read[layout]}
         assert set(found["outputs"]) >= {"validation.json", "reflectance", "zarr.json"}

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from stcln.data.cube import Cubes
+from stcln.data.cubes import Cubes
 from stcln.data.mtlcc import Mtlcc
 from stcln.data.pastis import Pastis
 from stcln.data.simulate import LAYOUTS, archive, simulate, spectra

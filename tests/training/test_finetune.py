@@ -99,7 +99,8 @@ def test_folds_select_inside_the_label_budget(tiny_workspace: Workspace):
 
 def test_random_dates_and_patience_and_index_positions_train(tiny_workspace: Workspace):
     workspace = restudy(
-        tiny_workspace, lengths={"d6": {"dates": 6, "choose": "random"}}, finetune={"patience": 1, "epochs": 6},
+        tiny_workspace, lengths={"d6": {"dates": 6, "choose": "random"}, "full": {"choose": "random"}},
+        finetune={"patience": 1, "epochs": 6},
         method={"positions": "index", "padding": "attended", "clouds": "seen", "dates": "redrawn"},
     )  # fmt: skip
     finetune(workspace, *SCRATCH, Silent())
