@@ -108,7 +108,7 @@ def report(workspace: Workspace) -> Shown:
 
 
 def champion(workspace: Workspace) -> Shown:
-    """Of the champion: its cell and card, and its mean mIoU over seeds and all seasons tested."""
+    """Of the champion: its cell and card, and the scores of its seed and its cell, means over all seasons tested."""
     card, study = read_json(workspace.champion / "card.json"), workspace.study
     return {
         **numbers(card["metrics"]),

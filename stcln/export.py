@@ -1,6 +1,7 @@
 """Export: the best cell's best model as one ONNX file that equals torch, with its card, legend and lineage."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,10 @@ from stcln.storage import read_json, whole_directory, write_json
 from stcln.workspace import Workspace
 
 PARITY = 1e-4  # largest difference of a logit between onnxruntime and torch
+SELECTION = (
+    "The study's cell of the highest mIoU on the test tiles, and its seed of the highest validation score: chosen on "
+    "test scores, so that miou_cell, miou and oa are optimistic. They are means over the seasons tested."
+)
 SHAPES = ((1, 5, 16, 16), (2, 12, 9, 13), (1, 30, 24, 24), (3, 1, 4, 4))  # B T H W at which it is measured
 
 
@@ -32,9 +37,9 @@ class Champion:
     length: str
     arm: str
     seed: int
-    miou: float
-    """Mean over seeds and over the seasons tested."""
-    validation: float
+    metrics: Mapping[str, float]
+    """`miou_cell`: mean over the cell's seeds and the seasons tested. `miou`, `oa`: the seed's own, mean over these
+    seasons. `validation`: the seed's."""
     simulated: bool
 
 
@@ -47,8 +52,8 @@ def export(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     best = choose(workspace)
     source = workspace.finetuned(best.season, best.length, best.arm) / f"seed-{best.seed}"
     network, card = load_classifier(source)
-    card = card.model_copy(update={"metrics": {**card.metrics, "miou": best.miou, "validation": best.validation}})
-    reporter.note(f"champion {best.season} {best.length} {best.arm}, seed {best.seed}", {"miou": best.miou})
+    card = card.model_copy(update={"metrics": {**card.metrics, **best.metrics}, "selection": SELECTION})
+    reporter.note(f"champion {best.season} {best.length} {best.arm}, seed {best.seed}", dict(best.metrics))
     with whole_directory(workspace.champion) as directory:
         model = directory / "model.onnx"
         record = json.dumps(lineage_of(workspace, "export"), sort_keys=True)
@@ -64,7 +69,7 @@ def export(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     return {
         "cell": f"{best.season}-{best.length}-{best.arm}",
         "seed": best.seed,
-        "miou": best.miou,
+        **best.metrics,
         "onnx_difference": difference,
         "megabytes": (workspace.champion / "model.onnx").stat().st_size / 1e6,
         "simulated": int(best.simulated),
@@ -85,14 +90,16 @@ def choose(workspace: Workspace) -> Champion:
             found.append(_champion_of(season, length, arm, read_json(path), path))
     if not found:
         raise BadInput(workspace.root / "reports/cells", "no cell has been evaluated", "run `python -m stcln evaluate`")
-    return max(found, key=lambda champion: champion.miou)
+    return max(found, key=lambda champion: champion.metrics["miou_cell"])
 
 
 def _champion_of(season: str, length: str, arm: str, scores: dict[str, Any], path: Path) -> Champion:
     try:
-        miou = fmean(fmean(test["miou"] for test in run["tests"].values()) for run in scores["seeds"])
+        cell = fmean(fmean(test["miou"] for test in run["tests"].values()) for run in scores["seeds"])
         best = max(scores["seeds"], key=lambda run: float(run["validation"]))
-        return Champion(season, length, arm, best["seed"], miou, best["validation"], scores["simulated"])
+        own = {name: fmean(test[name] for test in best["tests"].values()) for name in ("miou", "oa")}
+        metrics = {"miou_cell": cell, **own, "validation": float(best["validation"])}
+        return Champion(season, length, arm, best["seed"], metrics, scores["simulated"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(path, f"not the scores of a cell: {error!r}", "run `python -m stcln evaluate` again") from None
 

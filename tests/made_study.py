@@ -20,13 +20,18 @@ SIDE, DATES = 12, 9
 def make(
     root: Path, *, seasons: tuple[str, ...] = ("2018", "2019"), lengths: tuple[str, ...] = ("june", "full"),
     scratch: tuple[str, ...] = ("scratch",), pretrained: tuple[str, ...] = ("pretrained",), seeds: int = 3,
-    classes: tuple[str, ...] = CROPS, source: str = "simulated", gain: float = 0.05,
+    classes: tuple[str, ...] = CROPS, source: str = "simulated", gain: float = 0.05, layout: str = "cube",
+    apart: float = 0, trained: float = 1.0,
 ) -> Workspace:  # fmt: skip
-    """Write a workspace whose cells have scores; pretrained arms lie `gain` mIoU above scratch ones."""
+    """Write a workspace whose cells have scores; pretrained arms lie `gain` mIoU above scratch ones.
+
+    Seasons lie `apart` metres apart, on tiles of other ids if at all. On another season a share `trained` of the tested
+    pixels is of classes with a training label.
+    """
     rule = {"june": {"until": "06-30"}, "full": {}}
     study = {
         "name": "made", "title": "A region in made-up numbers",
-        "dataset": {"source": source, "layout": "cube", "ignore": ["unknown"]},
+        "dataset": {"source": source, "layout": layout, "ignore": ["unknown"]},
         "splits": {role: {"take": [role]} for role in ("pretrain", "train", "validation", "test")},
         "cells": {"season": list(seasons), "length": list(lengths), "scratch": list(scratch),
                   "pretrained": list(pretrained)},
@@ -39,24 +44,25 @@ def make(
     (root / "params.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     place, rng = Workspace(root), np.random.default_rng(7)
     place.raw.mkdir(parents=True)
-    for season in seasons:
-        _season(place, season, classes, rng)
+    for at, season in enumerate(seasons):
+        _season(place, season, classes, rng, apart * at)
     if pretrained:
         _pretrained(place, rng)
     for season in seasons:
         for length in lengths:
             for arm in (*scratch, *pretrained):
-                _cell(place, (season, length, arm), seasons, classes, rng, gain * (arm in pretrained), seeds)
+                _cell(place, (season, length, arm), seasons, classes, rng, gain * (arm in pretrained), seeds, trained)
     return place
 
 
-def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.random.Generator) -> None:
+def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.random.Generator, east: float) -> None:
     path, dates = place.season(season), np.datetime64(f"{season}-02-10") + np.arange(DATES) * 30
     header = store.Header(
-        season=season, start=date(int(season), 1, 1), layout="cube", bands=BANDS, classes=classes,
+        season=season, start=date(int(season), 1, 1), layout=place.study.dataset.layout, bands=BANDS, classes=classes,
         ignore=(0,), simulated=place.study.simulated,
     )  # fmt: skip
-    store.write(path, [_tile(number, dates, len(classes), rng) for number in range(6)], header, lambda tile: True)
+    tiles = [_tile(number, dates, len(classes), rng, east) for number in range(6)]
+    store.write(path, tiles, header, lambda tile: True)
     counts = {name: int(rng.integers(50, 900)) for name in classes}
     months = {str(month): 6 for month in dates.astype("datetime64[M]")}
     validation = {
@@ -71,21 +77,21 @@ def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.ran
     _lineage(path, f"prepare@{season}", {"data/raw": "a" * 32 + ".dir"}, "prepare")
 
 
-def _tile(number: int, dates: np.ndarray, classes: int, rng: np.random.Generator) -> Tile:
+def _tile(number: int, dates: np.ndarray, classes: int, rng: np.random.Generator, east: float = 0) -> Tile:
     labels = np.kron(rng.integers(0, classes, (3, 3)), np.ones((SIDE // 3, SIDE // 3))).astype(np.uint8)
     season = np.sin(np.arange(DATES)[:, None, None] / 3 + labels / 2)
     images = np.stack([900 - 500 * season, 800 + 100 * season, 500 - 100 * season, 3000 + 1500 * season], 1)
     noisy = (images + rng.normal(0, 60, images.shape)).clip(1, 9000).astype(np.int16)
     valid = rng.random((DATES, SIDE, SIDE)) > 0.1
     return Tile(
-        f"t{number}",
+        f"t{number}" + f"e{east:.0f}" * (east > 0),
         "train",
         noisy,
         dates,
         valid,
         labels,
         "EPSG:32631",
-        (10, 0, 500_000 + 120 * number, 0, -10, 5_600_000),
+        (10, 0, 500_000 + east + 120 * number, 0, -10, 5_600_000),
     )
 
 
@@ -107,7 +113,7 @@ def _pretrained(place: Workspace, rng: np.random.Generator) -> None:
 def _cell(
     place: Workspace, key: tuple[str, str, str], seasons: tuple[str, ...], classes: tuple[str, ...],
     rng: np.random.Generator,
-    gain: float, seeds: int,
+    gain: float, seeds: int, trained: float,
 ) -> None:  # fmt: skip
     season, length, arm = key
     model, cell = place.finetuned(*key), place.cell(*key)
@@ -119,7 +125,10 @@ def _cell(
         history = {"epochs": epochs, "best_epoch": 18, "labelled": {"maize": 300 + seed % 7}, "validation_pixels": 2400}
         storage.write_json(model / f"seed-{seed}/history.json", history)
         level = 0.45 + gain + 0.1 * (length == "full") + rng.normal(0, 0.01)
-        tests = {name: _scores(classes, level - 0.08 * (name != season), rng) for name in seasons}
+        tests = {
+            name: _scores(classes, level - 0.08 * (name != season), rng, 1.0 if name == season else trained)
+            for name in seasons
+        }
         runs.append({"seed": seed, "best_epoch": 18, "validation": 0.77, "tests": tests})
     for tested in seasons:
         for number in range(2):
@@ -151,7 +160,7 @@ def _cell(
     )
 
 
-def _scores(classes: tuple[str, ...], level: float, rng: np.random.Generator) -> dict[str, Any]:
+def _scores(classes: tuple[str, ...], level: float, rng: np.random.Generator, trained: float) -> dict[str, Any]:
     K = len(classes)
     confusion = rng.integers(0, 40, (K, K)) + np.eye(K, dtype=int) * 900
     confusion[0] = 0
@@ -162,8 +171,9 @@ def _scores(classes: tuple[str, ...], level: float, rng: np.random.Generator) ->
     }  # fmt: skip
     return {
         "oa": level + 0.25, "miou": level, "mf1": level + 0.1, "kappa": level + 0.2, "majority_oa": 0.31,
+        "trained_share": trained,
         "per_class": per_class,
-        "parity": {"oa": level, "miou": level, "mf1": level}, "confusion": confusion.tolist(),
+        "parity": {"oa": level + 0.26, "miou": level + 0.02, "mf1": level + 0.12}, "confusion": confusion.tolist(),
     }  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from stcln import lineage, palette, report, stages, storage
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.report.collect import collect
+from stcln.report.differences import differences, drops
+from stcln.report.finding import headline
 from stcln.report.page import page
-from stcln.report.tables import Spread, differences, drops, headline, table
+from stcln.report.tables import Spread, table
 from stcln.workspace import Workspace
 
 
@@ -116,11 +118,12 @@ def test_the_drop_compares_the_same_test_pixels(place: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "said"), [(0.08, "Pre-training gained"), (-0.08, "Pre-training lost"), (-0.007, "no clear difference")]
+    ("gain", "said"),
+    [(0.08, "Pre-training gained 8."), (-0.08, "Pre-training lost 7."), (-0.007, "no clear difference")],
 )
 def test_the_headline_says_what_the_numbers_say(tmp_path: Path, gain: float, said: str) -> None:
     finding, detail = headline(collect(make(tmp_path, gain=gain)))
-    assert said in finding and "±" in finding
+    assert said in finding and "95 % interval" in finding
     assert "3 seeds, paired" in detail and "5% of the labels" in detail
 
 
@@ -133,7 +136,7 @@ def test_one_seed_is_reported_without_a_spread(tmp_path: Path) -> None:
     results = collect(make(tmp_path, seeds=1))
     finding, detail = headline(results)
     assert (
-        "±" not in finding
+        "interval" not in finding
         and finding.endswith("though 1 seed is too few to be sure.")
         and "nothing is known of the spread" in detail
     )

@@ -91,6 +91,12 @@ def check_disjoint(study: Study, stores: Iterable[SeasonStore]) -> None:
                     raise BadInput("params.yaml, field splits", problem, "give the roles different splits or lists")
 
 
+def same_place(a: SeasonStore, b: SeasonStore) -> bool:
+    """Whether two seasons share ground: a tile of the same id, or footprints that overlap."""
+    every = list(range(len(a))), list(range(len(b)))
+    return not set(a.ids).isdisjoint(b.ids) or bool(_same_ground(a, every[0], b, every[1]))
+
+
 def _tiles(store: SeasonStore, study: Study, role: RoleName, reporter: Reporter) -> list[int]:
     """Indices of the tiles that play a role, as `select` states it."""
     rule: Role = getattr(study.splits, role)

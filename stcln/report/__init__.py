@@ -4,9 +4,9 @@ from stcln import stages, storage
 from stcln.events import Reporter, Value
 from stcln.report import figures
 from stcln.report.collect import collect
+from stcln.report.finding import headline
 from stcln.report.markdown import markdown, summary
 from stcln.report.page import page
-from stcln.report.tables import headline
 from stcln.workspace import Workspace
 
 __all__ = ["report"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 
 from stcln import storage
 from stcln.data.lengths import choose
+from stcln.data.splits import same_place
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.study import Study
 from stcln.workspace import Workspace
 
 METRICS = ("oa", "miou", "mf1", "kappa")
+PARITY = METRICS[:3]  # what the paper reports
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Test:
         tested: The season tested on.
         seeds: One a model.
         values: By metric, float64 [seeds].
-        majority: Overall accuracy of always saying the most frequent class.
-        f1: By class, float64 [seeds]; NaN where a class is in neither truth nor prediction.
+        parity: The same as the paper's code computes them: oa, miou, mf1.
+        majority: Overall accuracy of the best constant answer.
+        trained: Share of the tested pixels whose class had a training label, mean over seeds.
+        f1: By class of the truth, float64 [seeds].
         confusion: int64 [K,K], truth by row, prediction by column, summed over seeds.
     """
 
@@ -38,7 +43,9 @@ class Test:
     tested: str
     seeds: tuple[int, ...]
     values: Mapping[str, NDArray[np.float64]]
+    parity: Mapping[str, NDArray[np.float64]]
     majority: float
+    trained: float
     f1: Mapping[str, NDArray[np.float64]]
     confusion: NDArray[np.int64]
 
@@ -82,7 +89,7 @@ class Season:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything the report is made from, in the study's order."""
+    """Everything the report is made from, in the study's order. `apart`: the pairs of seasons that share no ground."""
 
     study: Study
     classes: tuple[str, ...]
@@ -92,6 +99,7 @@ class Results:
     cells: tuple[Cell, ...]
     absent: tuple[str, ...]
     seasons: Mapping[str, Season]
+    apart: frozenset[frozenset[str]]
     pretraining: Mapping[str, Any] | None
     root: Workspace
 
@@ -105,6 +113,18 @@ class Results:
     def longest(self) -> str:
         """The length of most dates that has scores: what is drawn once is drawn of it."""
         return next(name for name in reversed(self.lengths) if any(test.length == name for test in self.tests))
+
+    def relation(self, season: str, tested: str) -> str:
+        """What the tested season is to the one trained on, in words."""
+        if season == tested:
+            return "its own season"
+        return "another season" + " and place" * (frozenset((season, tested)) in self.apart)
+
+    @property
+    def another(self) -> str:
+        """What the seasons not trained on are, in words, over all pairs."""
+        pairs = {self.relation(*pair) for pair in combinations(self.study.cells.season, 2)}
+        return pairs.pop() if len(pairs) == 1 else "another season, for some pairs also another place"
 
     def test(self, season: str, length: str, arm: str, tested: str) -> Test | None:
         """One test, or None where the cell has not been scored."""
@@ -135,6 +155,9 @@ def collect(workspace: Workspace) -> Results:
         cells=tuple(_cell(workspace, key, score) for key, (score, _) in zip(scored, scores, strict=True)),
         absent=tuple("-".join(key) for key in grid if key not in scored),
         seasons={name: _season(study, store) for name, store in stores.items()},
+        apart=frozenset(
+            frozenset((a.season, b.season)) for a, b in combinations(stores.values(), 2) if not same_place(a, b)
+        ),
         pretraining=storage.read_json(history) if history.exists() else None,
         root=workspace,
     )  # fmt: skip
@@ -158,7 +181,9 @@ def _tests(score: Mapping[str, Any]) -> Iterator[Test]:
             score["season"], score["length"], score["arm"], tested,
             seeds=tuple(seed["seed"] for seed in seeds),
             values={metric: np.array([run[metric] for run in runs], float) for metric in METRICS},
+            parity={metric: np.array([run["parity"][metric] for run in runs], float) for metric in PARITY},
             majority=runs[0]["majority_oa"],
+            trained=float(np.mean([run["trained_share"] for run in runs])),
             f1={name: np.array([_f1(run["per_class"].get(name)) for run in runs]) for name in names},
             confusion=np.sum([run["confusion"] for run in runs], axis=0),
         )  # fmt: skip

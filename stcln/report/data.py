@@ -8,6 +8,7 @@ from stcln.report import figures, html
 from stcln.report.collect import Results
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MASKLESS = ("mtlcc", "pastis")  # layouts without a cloud mask
 MOST = 20  # ids or tiles named in a list
 
 
@@ -15,6 +16,8 @@ def data_section(results: Results) -> str:
     """Counts, dates, classes and NDVI curves of every season."""
     head = ["season", "tiles", "rejected", "absent ids", "images", "masked (cloud, nodata)"]
     parts = [html.table(head, _counts(results)), *_rejected(results)]
+    if (layout := results.study.dataset.layout) in MASKLESS:
+        parts.insert(1, html.paragraph(f"–: the {layout} layout carries no cloud mask; clouds stay in.", "note"))
     parts += ["<h3>Days with an image, by month</h3>", html.table(["season", *MONTHS], _months(results))]
     parts += ["<h3>Pixels by class and split</h3>", _classes(results)]
     if any(season.ndvi for season in results.seasons.values()):
@@ -28,7 +31,8 @@ def _counts(results: Results) -> list[str]:
     for name, season in results.seasons.items():
         found = season.validation
         counts = [f"{found[field]:,}" for field in ("tiles", "rejected_tiles", "absent_ids", "images")]
-        cells = "".join(html.cell(text) for text in (*counts, f"{found['cloud_share']:.1%}"))
+        masked = "–" if results.study.dataset.layout in MASKLESS else f"{found['cloud_share']:.1%}"
+        cells = "".join(html.cell(text) for text in (*counts, masked))
         rows.append(f"<tr>{html.cell(name, 't')}{cells}</tr>")
     return rows
 

@@ -69,7 +69,8 @@ def score_against_length(results: Results) -> Figure:
         for row, season in enumerate(seasons):
             for column, tested in enumerate(seasons):
                 axes = panels[row][column]
-                axes.set_title(f"{season} → {tested}" + ("" if season == tested else "  another season"))
+                also = "" if season == tested else f"  {results.relation(season, tested)}"
+                axes.set_title(f"{season} → {tested}{also}")
                 for place, arm in enumerate(results.study.cells.arm):
                     tests = [results.test(season, length, arm, tested) for length in lengths]
                     _line(axes, tests, arm, results, place)

@@ -8,21 +8,28 @@ import numpy as np
 
 from stcln.report import words
 from stcln.report.collect import METRICS, Results
-from stcln.report.tables import Difference, Spread, differences, drops, headline, table
+from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
+from stcln.report.finding import headline
+from stcln.report.tables import Spread, parity, table
 
 
 def markdown(results: Results) -> str:
     """Headline, Table 1, differences, selection, method and limits as Markdown."""
     finding, detail = headline(results)
+    gains, falls = differences(results), drops(results)
     warning = [f"> **{words.simulated(results)}**"] if results.study.simulated else []
     blocks = [
         f"# {results.study.title or results.study.name}", *warning, f"**{finding}**", detail, "## Scores",
-        _grid(["trained", "tested", "length", "arm", "OA", "mIoU", "macro-F1", "κ", "majority OA", "seeds"],
+        _grid(["trained", "tested", "length", "arm", "OA", "mIoU", "macro-F1", "κ", "majority OA",
+               "trained classes", "seeds"],
               ([r.season, r.tested, r.length, r.arm, *(r.scores[m].text() for m in METRICS), f"{r.majority:.3f}",
-                str(r.scores["miou"].n)] for r in table(results))),
-        "![mIoU by season length](figure3.png)",
-        "## Pretrained minus scratch, equal labels, in points", _differences(differences(results)),
-        "## Own season minus other season, same test pixels, in points", _differences(drops(results)),
+                f"{r.trained:.0%}", str(r.scores["miou"].n)] for r in table(results))),
+        words.COLUMNS, "![mIoU by season length](figure3.png)",
+        "### By the published rule", words.PUBLISHED, _published(results),
+        "## Pretrained minus scratch, equal labels, in points; above 0, pre-training is better",
+        _differences(GAINS, ((d, (d.arm, d.against, d.length, f"{d.season} → {d.tested}")) for d in gains)),
+        f"## What training on {results.another} loses: own minus other, in points",
+        _differences(FALLS, ((d, (d.arm, d.length, d.tested, d.season)) for d in falls)), words.INTERVALS,
         "## Model selection", _bullets(words.selection(results)), "## Method", _bullets(
             f"{s['means']}: {s['value']}{'' if s['ours'] else ' (as published)'}" for s in words.method(results)),
         "## How to read it", _bullets(words.reading(results)), "## Limits", _bullets(words.limits(results)),
@@ -35,7 +42,8 @@ def summary(results: Results) -> dict[str, Any]:
     finding, detail = headline(results)
     tests = [
         {"season": t.season, "length": t.length, "arm": t.arm, "tested": t.tested, "seeds": list(t.seeds),
-         "majority_oa": t.majority, "values": {m: t.values[m].tolist() for m in METRICS},
+         "majority_oa": t.majority, "trained_share": t.trained,
+         "values": {m: t.values[m].tolist() for m in METRICS}, "parity": {m: v.tolist() for m, v in t.parity.items()},
          "f1": {name: Spread.of(f1).json() for name, f1 in t.f1.items()}, "confusion": np.asarray(t.confusion).tolist()}
         for t in results.tests
     ]  # fmt: skip
@@ -51,7 +59,17 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def _json(found: Difference) -> dict[str, Any]:
-    return {**asdict(found), "miou": found.miou.json(), "oa": found.oa.json()}
+    return {**asdict(found), "miou": _spread(found.miou), "oa": _spread(found.oa)}
+
+
+def _spread(found: Spread) -> dict[str, Any]:
+    return {**found.json(), "interval95": found.interval() if found.n > 1 else None}
+
+
+def _published(results: Results) -> str:
+    arms = results.study.cells.arm
+    head = ["trained", "tested", "length", *(f"{arm}: OA · mIoU · macro-F1" for arm in arms)]
+    return _grid(head, ([*key, *(found.get(arm, "–") for arm in arms)] for *key, found in parity(results)))
 
 
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -59,14 +77,9 @@ def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _differences(found: Sequence[Difference]) -> str:
-    if not found:
-        return "Nothing to compare."
-    return _grid(
-        ["arm", "against", "length", "trained", "tested", "mIoU", "OA", "seeds"],
-        ([d.arm, d.against, d.length, d.season, d.tested, d.miou.text(100, 1, sign=True), d.oa.text(100, 1, sign=True),
-          str(d.miou.n)] for d in found),
-    )  # fmt: skip
+def _differences(columns: tuple[str, ...], found: Iterable[tuple[Difference, tuple[str, ...]]]) -> str:
+    rows = [[*named, *(text for text, _ in numbers(difference))] for difference, named in found]
+    return _grid([head.replace("\n", " ") for head in heads(columns)], rows) if rows else "Nothing to compare."
 
 
 def _bullets(items: Iterable[str]) -> str:

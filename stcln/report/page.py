@@ -1,13 +1,15 @@
 """The HTML page: one file, nothing loaded from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from html import escape
 
 from stcln.report import evidence, figures, html, words
 from stcln.report.collect import METRICS, Results
 from stcln.report.data import data_section
+from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
+from stcln.report.finding import headline
 from stcln.report.style import CSS
-from stcln.report.tables import Difference, Row, differences, drops, headline, table
+from stcln.report.tables import Row, parity, table
 
 TITLES = {"oa": "OA", "miou": "mIoU", "mf1": "macro-F1", "kappa": "κ"}
 PARTS = (
@@ -39,25 +41,22 @@ def page(results: Results) -> str:
     )
 
 
-def pair_name(season: str, tested: str) -> str:
-    """A season pair in words."""
-    return f"{season} → {tested}, " + ("its own season" if season == tested else "another season")
-
-
 def _scores(results: Results) -> str:
     rows, last = [], ("", "")
     for row in table(results):
         if (row.season, row.tested) != last:
             last = (row.season, row.tested)
-            other = "" if row.season == row.tested else " (another season)"
-            rows.append(html.group(f"trained on {row.season} → tested on {row.tested}{other}", 8))
+            other = "" if row.season == row.tested else f" ({results.relation(*last)})"
+            rows.append(html.group(f"trained on {row.season} → tested on {row.tested}{other}", 9))
         rows.append(_score_row(row))
-    head = ["arm", "length", *TITLES.values(), "majority OA", "seeds"]
-    bold = "Bold: highest mean mIoU among the arms. Majority: the accuracy of always saying the most frequent class."
+    head = ["arm", "length", *TITLES.values(), "majority\nOA", "trained\nclasses", "seeds"]
     drawn = figures.svg(figures.score_against_length(results))
     caption = "Mean over seeds, bars one standard deviation, faint dots single seeds. Lengths by their number of dates."
-    body = html.table(head, rows, texts=2) + html.paragraph(bold, "note") + html.figure(drawn, caption)
-    return html.section("scores", "Scores by arm, length and season pair", body)
+    return html.section(
+        "scores", "Scores by arm, length and season pair", html.table(head, rows, texts=2),
+        html.paragraph(f"Bold: highest mean mIoU among the arms. {words.COLUMNS}", "note"),
+        html.figure(drawn, caption), _published(results),
+    )  # fmt: skip
 
 
 def _score_row(row: Row) -> str:
@@ -66,33 +65,44 @@ def _score_row(row: Row) -> str:
     for metric in METRICS:
         score, main = row.scores[metric], metric == "miou"
         cells.append(html.cell(score.text(), "best" * (row.best and main), anchor, score.mean if main else None))
-    cells += [html.cell(f"{row.majority:.3f}"), html.cell(str(row.scores["miou"].n))]
+    cells += [html.cell(text) for text in (f"{row.majority:.3f}", f"{row.trained:.0%}", str(row.scores["miou"].n))]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _published(results: Results) -> str:
+    """The scores as the paper's code computes them, a column an arm."""
+    arms = results.study.cells.arm
+    rows = [
+        f"<tr>{html.cell(f'{season} → {tested}', 't')}{html.cell(length, 't')}"
+        f"{''.join(html.cell(found.get(arm, '–')) for arm in arms)}</tr>"
+        for season, tested, length, found in parity(results)
+    ]
+    head = ["trained → tested", "length", *(f"{arm}\nOA · mIoU · macro-F1" for arm in arms)]
+    note = html.paragraph(words.PUBLISHED, "note")
+    return f"<h3>By the published rule</h3>{note}{html.table(head, rows, texts=2)}"
 
 
 def _differences(results: Results) -> str:
     gains, falls = differences(results), drops(results)
     parts = [html.paragraph("No pretrained arm has a scratch arm with as many labels: nothing can be paired.")]
     if gains:
-        title = "<h3>Pretrained minus scratch, equal labels, seed by seed, in points</h3>"
-        parts = [title, _difference_table(gains, "minus")]
+        title = "<h3>Pretrained minus scratch, equal labels, in points; above 0, pre-training is better</h3>"
+        named = ((d, (d.arm, d.against, d.length, f"{d.season} → {d.tested}")) for d in gains)
+        parts = [title, _difference_table(GAINS, named)]
     if falls:
-        parts.append(
-            "<h3>What training on another season loses: own minus other season, same test pixels, in points</h3>"
-        )
-        parts.append(_difference_table(falls, "own season"))
-    parts.append(html.paragraph("Where ± is as large as the difference, these seeds do not settle its sign.", "note"))
+        title = f"<h3>What training on {results.another} loses: own minus other, in points</h3>"
+        parts += [title, _difference_table(FALLS, ((d, (d.arm, d.length, d.tested, d.season)) for d in falls))]
+    parts.append(html.paragraph(words.INTERVALS + " Bold: the interval leaves out 0.", "note"))
     return html.section("differences", "Paired differences", *parts)
 
 
-def _difference_table(found: Sequence[Difference], against: str) -> str:
+def _difference_table(columns: tuple[str, ...], found: Iterable[tuple[Difference, tuple[str, ...]]]) -> str:
     rows = []
-    for d in found:
-        texts = (d.arm, d.against, d.length, pair_name(d.season, d.tested))
-        numbers = (d.miou.text(100, 1, sign=True), d.oa.text(100, 1, sign=True), str(d.miou.n))
-        cells = [*(html.cell(text, "t") for text in texts), *(html.cell(text) for text in numbers)]
+    for difference, named in found:
+        cells = [html.cell(text, "t") for text in named]
+        cells += [html.cell(text, "best" * settled) for text, settled in numbers(difference)]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return html.table(["arm", against, "length", "trained → tested", "mIoU", "OA", "seeds"], rows, texts=4)
+    return html.table(heads(columns), rows, texts=len(columns))
 
 
 def _method(results: Results) -> str:

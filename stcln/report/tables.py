@@ -1,12 +1,12 @@
-"""Statistics over seeds, and the finding in words. Spread is always the sample standard deviation over seeds."""
+"""Statistics over seeds, and Table 1. Spread is always the sample standard deviation over seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.report.collect import Results
+from stcln.report.collect import PARITY, Results
 
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """97.5 % quantile of Student's t by degrees of freedom, from 1; the last, a little wide, serves beyond."""
@@ -42,6 +42,18 @@ class Spread:
         half = STUDENT[min(self.n - 2, len(STUDENT) - 1)] * self.sd / self.n**0.5
         return self.mean - half, self.mean + half
 
+    @property
+    def settled(self) -> bool:
+        """Whether the interval leaves out 0: the one rule by which the report calls a difference clear."""
+        low, high = self.interval()
+        return not low <= 0 <= high
+
+    def bounds(self) -> str:
+        """`−1.2 to +3.4` in points: the interval; empty for one seed."""
+        if self.sd is None:
+            return ""
+        return " to ".join(f"{bound * 100:+.1f}".replace("-", "−") for bound in self.interval())
+
     def json(self) -> dict[str, float | int | None]:
         """As JSON values."""
         return {"mean": self.mean if self.n else None, "sd": self.sd, "n": self.n}
@@ -57,20 +69,8 @@ class Row:
     arm: str
     scores: Mapping[str, Spread]
     majority: float
+    trained: float
     best: bool
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A comparison by seed, in mIoU and OA: of a pretrained arm with its scratch arm, or of same with other season."""
-
-    season: str
-    tested: str
-    length: str
-    arm: str
-    against: str
-    miou: Spread
-    oa: Spread
 
 
 def table(results: Results) -> list[Row]:
@@ -84,115 +84,18 @@ def table(results: Results) -> list[Row]:
             top = max((test.values["miou"].mean() for test in known), default=0)
             rows += [
                 Row(season, tested, length, t.arm, {m: Spread.of(v) for m, v in t.values.items()}, t.majority,
-                    len(known) > 1 and bool(t.values["miou"].mean() == top))
+                    t.trained, len(known) > 1 and bool(t.values["miou"].mean() == top))
                 for t in known
             ]  # fmt: skip
     return rows
 
 
-def partner(results: Results, arm: str) -> str | None:
-    """The scratch arm with as many labels as a pretrained one; None if there is none, as no other pair is fair."""
-    arms = results.study.arms
-    return next((name for name in results.study.cells.scratch if arms[name].labels == arms[arm].labels), None)
-
-
-def differences(results: Results) -> list[Difference]:
-    """Pretrained minus scratch with the same labels, seed by seed."""
-    found = []
-    for arm in results.study.cells.pretrained:
-        against = partner(results, arm)
-        for test in (t for t in results.tests if t.arm == arm and against):
-            other = results.test(test.season, test.length, str(against), test.tested)
-            if other:
-                miou, oa = (_paired(test.seeds, test.values[m], other.seeds, other.values[m]) for m in ("miou", "oa"))
-                found.append(
-                    Difference(test.season, test.tested, test.length, arm, str(against), Spread.of(miou), Spread.of(oa))
-                )
-    return found
-
-
-def drops(results: Results) -> list[Difference]:
-    """Trained on the tested season minus trained on another, on the same test pixels, seed by seed."""
-    found = []
-    for test in (t for t in results.tests if not t.same):
-        own = results.test(test.tested, test.length, test.arm, test.tested)
-        if own:
-            miou, oa = (_paired(own.seeds, own.values[m], test.seeds, test.values[m]) for m in ("miou", "oa"))
-            found.append(
-                Difference(test.season, test.tested, test.length, test.arm, test.tested, Spread.of(miou), Spread.of(oa))
-            )
-    return found
-
-
-def _paired(
-    seeds: Sequence[int], values: NDArray[np.float64], other_seeds: Sequence[int], others: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    left, right = dict(zip(seeds, values, strict=True)), dict(zip(other_seeds, others, strict=True))
-    return np.array([left[seed] - right[seed] for seed in seeds if seed in right])
-
-
-def headline(results: Results) -> tuple[str, str]:
-    """The finding in one sentence computed from the numbers, and the sentence that qualifies it."""
-    length, arm = results.longest, next(iter(results.study.cells.pretrained), None)
-    against = partner(results, arm) if arm else None
-    cross = len(results.study.cells.season) > 1
-    where = "a season without labels" if cross else "the season of its labels"
-    gains = _mean_by_seed(results, str(arm), length, cross), _mean_by_seed(results, str(against), length, cross)
-    both = sorted(gains[0].keys() & gains[1].keys())
-    if not both:
-        return _best(results, length, cross, where)
-    gain = Spread.of(np.array([gains[0][seed] - gains[1][seed] for seed in both]))
-    levels = [Spread.of(np.array([g[seed] for seed in both])) for g in gains]
-    share = f"{results.study.arms[str(arm)].labels:.0%} of the labels".replace("100% of the", "all")
-    pairs = "mean of all pairs of different seasons" if cross else "one season only: nothing is said of another year"
-    dates = sorted({season.dates[length] for season in results.seasons.values()})
-    return _finding(gain, where), (
-        f"{arm} {levels[0].text()} against {against} {levels[1].text()}, both with {share}, at length “{length}” "
-        f"({' or '.join(map(str, dates))} dates); {pairs}; {_certainty(gain)}. {_seen(results)}"
-    )
-
-
-def _finding(gain: Spread, where: str) -> str:
-    """What the paired difference says: gained, lost, not settled, or no clear difference."""
-    amount = gain.text(100, 1, sign=True)
-    if gain.sd is not None and abs(gain.mean) <= gain.sd:
-        return (
-            f"Pre-training made no clear difference on {where}: {amount} points of mIoU, within the spread over seeds."
-        )
-    verb = "gained" if gain.mean > 0 else "lost"
-    low, high = gain.interval()
-    doubt = f", though {gain.n} seed{'s are' if gain.n > 1 else ' is'} too few to be sure" if low <= 0 <= high else ""
-    return f"Pre-training {verb} {amount[1:]} points of mIoU on {where}{doubt}."
-
-
-def _certainty(gain: Spread) -> str:
-    if gain.sd is None:
-        return "one seed only, so nothing is known of the spread"
-    low, high = (f"{bound * 100:+.1f}".replace("-", "−") for bound in gain.interval())
-    return f"{gain.n} seeds, paired; 95 % interval of the gain {low} to {high} points"
-
-
-def _seen(results: Results) -> str:
-    seasons = " and ".join(results.study.pretrain.seasons)
-    return f"Pre-training saw unlabelled series of {seasons}, from tiles that are never tested on."
-
-
-def _best(results: Results, length: str, cross: bool, where: str) -> tuple[str, str]:
-    tests = [t for t in results.tests if t.length == length and t.same != cross] or list(results.tests)
-    top = max(tests, key=lambda test: float(test.values["miou"].mean()))
-    miou, oa = Spread.of(top.values["miou"]), Spread.of(top.values["oa"])
-    finding = f"{top.arm.capitalize()} reached a mIoU of {miou.text()} on {where}."
-    detail = f"Trained on {top.season}, tested on {top.tested}, length “{top.length}”; overall accuracy {oa.text()}"
-    return (
-        finding,
-        f"{detail}, where always saying the most frequent class gives {top.majority:.3f}. No pair of arms to compare.",
-    )
-
-
-def _mean_by_seed(results: Results, arm: str, length: str, cross: bool) -> dict[int, float]:
-    """Mean mIoU over the season pairs, for the seeds that every pair has."""
-    tests = [t for t in results.tests if t.arm == arm and t.length == length and t.same != cross]
-    if not tests:
-        return {}
-    seeds = set.intersection(*(set(test.seeds) for test in tests))
-    return {s: float(np.mean([t.values["miou"][t.seeds.index(s)] for t in tests])) for s in sorted(seeds)}
+def parity(results: Results) -> list[tuple[str, str, str, dict[str, str]]]:
+    """Trained, tested, length, and by arm `OA · mIoU · macro-F1` as the paper's code has them; means over seeds."""
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in table(results):
+        test = results.test(row.season, row.length, row.arm, row.tested)
+        if test:
+            means = " · ".join(f"{test.parity[metric].mean():.3f}" for metric in PARITY)
+            rows.setdefault((row.season, row.tested, row.length), {})[row.arm] = means
+    return [(*key, arms) for key, arms in rows.items()]

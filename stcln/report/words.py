@@ -11,6 +11,19 @@ SWITCHES = {
     "dates": "choice of dates", "lists": "listed tile ids", "excluded": "pixels left out of the scores by",
     "test_window": "window at test time", "empty_mask": "a step with nothing masked",
 }  # fmt: skip
+COLUMNS = (
+    "Majority: the accuracy of the best constant answer. Trained classes: the share of the tested pixels whose class "
+    "had a training label; a model names no others."
+)
+PUBLISHED = (
+    "As the paper's code computes them, to compare with printed numbers: pixels predicted as an ignored class are left "
+    "out, and means are over classes in truth or prediction. Means over seeds. No finding here rests on them."
+)
+INTERVALS = (
+    "In parentheses the 95 % interval of the mean over seeds, by Student's t; one seed has none. A difference is clear "
+    "only where its interval leaves out 0; of twenty that are nothing, about one does so by chance."
+)
+LAST = "12-31"  # day of a length without a cut
 WARNING = "No number or map here describes a real field."
 
 
@@ -53,15 +66,19 @@ def reading(results: Results) -> list[str]:
     """How to read the page."""
     left_out = ", ".join(results.classes[k] for k in results.ignore) or "no class"
     first, last = results.study.cells.season[0], results.study.cells.season[-1]
+    encoder = (
+        " A pretrained arm's encoder is the exception: it was pre-trained once, for all seeds, so spread and interval "
+        "leave out the variance of pre-training itself."
+    ) * bool(results.study.cells.pretrained)
     return [
         f"“{first} → {last}” means fine-tuned on labels of {first} and tested on {last}; the same year on both sides "
         "is the ordinary test.",
         "Numbers are mean ± sample standard deviation over seeds. A seed changes the drawn labels, the initial weights "
         "and the order of samples, not the test pixels: the spread says how far a repeat may fall, not how far another "
-        "region may.",
+        f"region may.{encoder}",
         "Paired differences compare models of equal seed and equal labels, the first named minus the second.",
-        "mIoU and macro-F1 are means over the classes that occur in truth or prediction, so a rare class counts as "
-        "much as a common one.",
+        "mIoU and macro-F1 are means over the classes that the test set's truth holds, the same for every seed and "
+        "arm: a rare class counts as much as a common one.",
         f"Left out of all scores by their truth: {left_out}, and pixels outside every class.",
         "Every score of Table 1 links to the digests of what made it; `python -m stcln lineage reports/study` compares "
         "these with the files that stand.",
@@ -84,13 +101,49 @@ def limits(results: Results) -> list[str]:
                 else "there is no spread to judge by."
             )
         )
-    if set(study.pretrain.seasons) & set(study.cells.season) and study.cells.pretrained:
-        said.append(
-            f"Pre-training used unlabelled series of {' and '.join(study.pretrain.seasons)}: where the tested season "
-            "is among them, the encoder knew its weather, though none of its labels and none of its test tiles."
-        )
-    said.append("Test tiles lie in the same region as the training tiles; transfer to another region is not tested.")
+    said += [*_pretrained(results), *_place(results)]
+    said.append(
+        "The champion that `export` serves is the cell of the highest test mIoU: being chosen on test scores, its own "
+        "are optimistic."
+    )
     said.append("Confidence is the softmax share and has not been calibrated.")
     if results.absent:
         said.append(f"Not yet scored and missing here: {', '.join(results.absent)}.")
+    return said
+
+
+def _pretrained(results: Results) -> list[str]:
+    """What pre-training knew of the tested seasons."""
+    study, seasons = results.study, " and ".join(results.study.pretrain.seasons)
+    if not study.cells.pretrained:
+        return []
+    said = [
+        f"Pre-training used unlabelled series of {seasons}: where the tested season is among them, the encoder knew "
+        "its weather, though none of its labels and none of its test tiles."
+    ]
+    reach = study.lengths[study.pretrain.length].until or LAST
+    if early := [name for name in results.lengths if (study.lengths[name].until or LAST) < reach]:
+        named = " and ".join(f"“{name}”" for name in early)
+        said.append(
+            f"Pre-training read length “{study.pretrain.length}”: at {named} the encoder of a pretrained arm had seen "
+            f"later, unlabelled images of {seasons} than the cut allows, so there it is no forecast."
+        )
+    return said
+
+
+def _place(results: Results) -> list[str]:
+    """Where the test tiles lie."""
+    said = []
+    if results.study.dataset.layout == "cube":
+        said.append(
+            "Neighbouring tiles of a cube can share a field: scores on a model's own season are partly recognition of "
+            "fields seen in training."
+        )
+    said += [
+        f"The tiles of {' and '.join(pair)} share no ground: from one to the other, place changes with the season, and "
+        "the scores do not tell which of the two costs what."
+        for pair in sorted(sorted(pair) for pair in results.apart)
+    ]
+    if not results.apart:
+        said.append("Test tiles lie in the same region as the training tiles; another region is not tested.")
     return said
