@@ -125,7 +125,7 @@ def test_the_onnx_file_and_its_checkpoint_give_the_same_map(tmp_path: Path, mode
     assert (ours[0] == theirs[0]).all() and np.abs(ours[1] - theirs[1]).max() <= 1
 
 
-def season(path: Path, shift: float = 0) -> Path:
+def season(path: Path, shift: float = 0, start: date = date(2019, 1, 1)) -> Path:
     """A store of three tiles of a 2 x 2 square; `shift` moves the last, in metres."""
     rng = np.random.default_rng(9)
     tiles = []
@@ -138,7 +138,7 @@ def season(path: Path, shift: float = 0) -> Path:
             Tile(f"t{number}", "test", images, DATES.astype("datetime64[D]"), valid, labels, "EPSG:32631", place)
         )
     header = store.Header(
-        season="2019", start=date(2019, 1, 1), layout="cube", bands=BANDS, classes=CLASSES, ignore=(0,), simulated=True
+        season="2019", start=start, layout="cube", bands=BANDS, classes=CLASSES, ignore=(0,), simulated=True
     )
     store.write(path, tiles, header, lambda tile: True)
     return path
@@ -149,6 +149,14 @@ def test_the_tiles_of_a_season_store_become_one_mosaic(tmp_path: Path, model: Pa
     classes = read(tmp_path / "map.tif")[0]
     assert classes.shape == (2 * SIDE, 2 * SIDE)
     assert (classes[SIDE:, SIDE:] == 255).all() and (classes[:SIDE] < 4).all() and (classes[SIDE:, :SIDE] < 4).all()
+
+
+def test_positions_count_from_the_models_day_0_whatever_the_stores(tmp_path: Path, model: Path) -> None:
+    maps = []
+    for start in (date(2019, 1, 1), date(2018, 9, 1)):
+        predict(season(tmp_path / f"{start}/2019.zarr", start=start), model, tmp_path / "map.tif", Silent())
+        maps.append(read(tmp_path / "map.tif"))
+    assert np.array_equal(*maps)
 
 
 def test_qgis_and_gdal_find_names_and_colours_beside_the_map(tmp_path: Path, model: Path) -> None:

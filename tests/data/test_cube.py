@@ -126,6 +126,19 @@ def test_pixels_with_nan_are_not_valid_and_counted(tmp_path: Path) -> None:
     assert reader.findings.counts["pixels with NaN, invalid"] == {reader.ids[0]: 1}
 
 
+def test_a_declared_fill_value_in_any_band_makes_the_pixel_invalid(tmp_path: Path) -> None:
+    data = cube()
+    data.B04.values[1, 0, 0] = 65_535
+    data.B08.values[1, 0, 1] = 0
+    data.B04.attrs.update({"_FillValue": np.uint16(65_535), "scale_factor": 5e-5})
+    save(data, tmp_path / "2019.nc")
+    reader = tiles(tmp_path)
+    tile = reader.read(reader.ids[0])
+    assert not tile.valid[1, 0, 0] and tile.reflectance[1, 0, 0, 0] == 0
+    assert tile.valid.sum() == tile.valid.size - 1, "0 in one band that declares no fill value is a value"
+    assert set(reader.findings.counts) == {next(what for what in reader.findings.counts if "fill no tile" in what)}
+
+
 def test_clouds_and_nodata_are_not_valid(tmp_path: Path) -> None:
     data = cube()
     data.SCL.values[0, 0, :4] = (8, 9, 3, 11)

@@ -98,6 +98,8 @@ def test_a_batch_with_nothing_to_hide_is_drawn_again(tiny_workspace: Workspace):
     assert int(summary["redrawn"]) > 0
     epochs = read_json(workspace.pretrained / "history.json")["epochs"]
     assert all(epoch["masked_pixels"] > 0 for epoch in epochs)
+    as_published = pretrain(restudy(workspace, method={"empty_mask": "step"}), Silent())
+    assert as_published["redrawn"] == 0 and 0 < as_published["masked_pixels"] < summary["masked_pixels"]
 
 
 def _with_green_held_out(workspace: Workspace) -> Workspace:
