@@ -14,6 +14,8 @@ from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
 
+from stcln.errors import BadInput
+
 
 class DvcLedger:
     """The ledger of a workspace.
@@ -26,11 +28,14 @@ class DvcLedger:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._asked: dict[str, dict[str, str]] = {}
 
     def argv(self, stage: str) -> list[str]:
-        """The words of a stage's command."""
+        """The words of a stage's command; what it depends on is remembered until its commit."""
         with self._opened() as repo:
-            return shlex.split(repo.stage.load_one(path=str(self.root / "dvc.yaml"), name=stage).cmd)
+            found = self._load(repo, stage)
+            self._asked[stage] = _inputs(found)
+            return shlex.split(found.cmd)
 
     def version(self, stage: str) -> str | None:
         """DVC's md5 of the stage's output if the stage is unchanged, else None. See `versions`."""
@@ -53,9 +58,20 @@ class DvcLedger:
             return {name for name in stages if name in loaded and not loaded[name].changed()}
 
     def commit(self, stage: str) -> str:
-        """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output."""
+        """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output.
+
+        Raises:
+            BadInput: An input or parameter is no longer what it was when the command was asked for.
+        """
         with self._opened() as repo:
+            asked = self._asked.pop(stage, None)
+            now = _inputs(self._load(repo, stage)) if asked else {}
+            if changed := [name for name, version in (asked or {}).items() if now.get(name) != version]:
+                raise BadInput(f"stage {stage}", f"{changed[0]} was changed while it ran", "materialise it again")
             return self._commit(repo, stage)
+
+    def _load(self, repo: Repo, stage: str) -> PipelineStage:
+        return repo.stage.load_one(path=str(self.root / "dvc.yaml"), name=stage)
 
     @contextmanager
     def _opened(self) -> Iterator[Repo]:
@@ -88,6 +104,15 @@ class DvcLedger:
         stage.remove_outs()
         repo.stage_cache.restore(stage)
         return True
+
+
+def _inputs(stage: PipelineStage) -> dict[str, str]:
+    """The version of all that a stage depends on, by name; empty where something is missing."""
+    try:
+        stage.save_deps()
+    except DependencyDoesNotExistError:
+        return {}
+    return {str(dep): str(dep.hash_info) for dep in stage.deps}
 
 
 def _md5(stage: PipelineStage) -> str:

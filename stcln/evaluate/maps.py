@@ -45,6 +45,6 @@ def _picture(series: Series, bands: list[int]) -> NDArray[np.uint8]:
     values: NDArray[Any] = series.reflectance[:, bands].astype(np.float32)
     seen = series.valid | ~series.valid.any(0)
     median = np.nanmedian(np.where(seen[:, None], values, np.nan), axis=0)
-    low, high = np.percentile(median, STRETCH)
-    picture = np.clip(255 * (median - low) / max(high - low, 1.0), 0, 255).astype(np.uint8)
+    low, high = np.percentile(median, STRETCH, axis=(1, 2), keepdims=True)  # a band at a time: haze lifts the blue
+    picture = np.clip(255 * (median - low) / np.maximum(high - low, 1.0), 0, 255).astype(np.uint8)
     return np.moveaxis(picture, 0, -1)

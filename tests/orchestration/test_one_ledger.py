@@ -7,6 +7,9 @@ import dagster as dg
 import pytest
 from toy_workspace import Toy
 
+from orchestration.ledger import DvcLedger
+from stcln.errors import BadInput
+
 pytestmark = pytest.mark.orchestration
 
 
@@ -94,3 +97,14 @@ def test_a_changed_output_is_put_back(done: tuple[Toy, dg.DagsterInstance]) -> N
     page.write_text("mine")
     toy.dagster(instance)
     assert page.read_text() == text
+
+
+def test_what_was_changed_while_a_step_ran_is_not_recorded_as_used(done: tuple[Toy, dg.DagsterInstance]) -> None:
+    toy, _ = done
+    ledger, stage, lock = DvcLedger(toy.root), "finetune@2018-full-pretrained", toy.lock
+    ledger.argv(stage)
+    params = toy.root / "params.yaml"
+    params.write_text(params.read_text().replace("seed: ", "seed: 1"))
+    with pytest.raises(BadInput, match=f"stage {stage}: .*params.yaml was changed while it ran; materialise it again"):
+        ledger.commit(stage)
+    assert toy.lock == lock
