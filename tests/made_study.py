@@ -74,7 +74,7 @@ def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.ran
                  for k, name in enumerate(classes)},
     }  # fmt: skip
     storage.write_json(path / "validation.json", validation)
-    _lineage(path, f"prepare@{season}", {"data/raw": "a" * 32 + ".dir"}, "prepare")
+    _lineage(path, f"prepare@{season}", {f"data/raw/{season}.nc": "a" * 32}, "prepare")
 
 
 def _tile(number: int, dates: np.ndarray, classes: int, rng: np.random.Generator, east: float = 0) -> Tile:

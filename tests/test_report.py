@@ -191,6 +191,7 @@ def test_the_report_lists_the_digests_behind_every_cell(place: Workspace, writte
     assert len(found) == 8
     scores = storage.digest(place.cell("2018", "full", "scratch") / "scores.json")
     assert found["2018-full-scratch"]["scores"] == scores
+    assert found["2018-full-pretrained"]["archive"] == "a" * 32, "what the season was read from"
     assert set(found["2018-full-pretrained"]) == {"scores", "model", "encoder", "store", "archive", "code"}
 
 

@@ -205,12 +205,13 @@ def _digests(workspace: Workspace, key: tuple[str, str, str]) -> dict[str, str]:
     cell, model, store = workspace.cell(*key), workspace.finetuned(*key), workspace.season(key[0])
     made = {name: storage.read_json(path / "lineage.json") for name, path in
             (("cell", cell), ("model", model), ("store", store))}  # fmt: skip
+    read, raw = made["store"]["inputs"], _under(workspace, workspace.raw)
     digests = {
         "scores": made["cell"]["outputs"].get("scores.json"),
         "model": made["cell"]["inputs"].get(_under(workspace, model)),
         "encoder": made["model"]["inputs"].get(_under(workspace, workspace.pretrained)),
         "store": made["model"]["inputs"].get(_under(workspace, store)),
-        "archive": made["store"]["inputs"].get(_under(workspace, workspace.raw)),
+        "archive": " ".join(digest for path, digest in read.items() if Path(path).is_relative_to(raw)),
         "code": made["model"]["code"],
     }
     return {name: value for name, value in digests.items() if value}
