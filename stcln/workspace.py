@@ -24,7 +24,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
-    "report": ("data/arrays.py", "data/lengths.py", "data/store.py", "data/tile.py", "palette.py", "report"),
+    "report": (*READ, "data/lengths.py", "palette.py", "report"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
         *READ, "data/cube.py", "data/lengths.py", "data/reading.py", "geotiff.py", "model", "palette.py", "predict.py",
