@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
-export DAGSTER_HOME := $(CURDIR)/.dagster
 export DO_NOT_TRACK := 1
 
 .PHONY: demo test ui light lint types clean
