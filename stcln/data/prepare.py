@@ -41,7 +41,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     tally = Tally(reader)
     header = _header(study, season, reader)
     with whole_directory(workspace.season(season)) as part:
-        store.write(part, _sound(reader, tally, study, reporter), header, lambda tile: _trained_on(study, tile))
+        store.write(part, _sound(reader, tally, workspace, reporter), header, lambda tile: _trained_on(study, tile))
         _check_scale(tally)
         validation = tally.document(ndvi_by_class_and_month(store.SeasonStore.open(part)))
         write_json(part / "validation.json", validation)
@@ -65,9 +65,10 @@ def _header(study: Study, season: str, reader: Reader) -> store.Header:
     )  # fmt: skip
 
 
-def _sound(reader: Reader, tally: Tally, study: Study, reporter: Reporter) -> Iterator[Tile]:
+def _sound(reader: Reader, tally: Tally, workspace: Workspace, reporter: Reporter) -> Iterator[Tile]:
     """The tiles that are whole and alike; the others are noted."""
-    allowed = study.dataset.max_rejected * len(reader.ids)
+    share = workspace.study.dataset.max_rejected
+    allowed = share * len(reader.ids)
     first: Tile | None = None
     for done, name in enumerate(reader.ids, 1):
         try:
@@ -75,11 +76,11 @@ def _sound(reader: Reader, tally: Tally, study: Study, reporter: Reporter) -> It
             first = first or tile
             _check_alike(name, tile, first)
         except BadInput as error:
-            tally.rejected[name] = str(error)
+            tally.rejected[name] = str(error).replace(f"{workspace.root}/", "")  # the same wherever it stands
             reporter.note(f"tile {name} rejected: {error}")
             if len(tally.rejected) > allowed:
                 problem = f"{len(tally.rejected)} of {len(reader.ids)} tiles are broken; the last: {error.problem}"
-                remedy = f"{error.remedy}, or raise dataset.max_rejected ({study.dataset.max_rejected:g})"
+                remedy = f"{error.remedy}, or raise dataset.max_rejected ({share:g})"
                 raise BadInput(error.where, problem, remedy) from error
         else:
             tally.add(tile)
