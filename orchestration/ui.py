@@ -1,6 +1,7 @@
 """The Dagster UI of the workspace on 127.0.0.1: `python -m orchestration.ui [PORT]`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def main() -> None:
     os.chdir(CHECKOUT)
     port = sys.argv[1] if len(sys.argv) > 1 else PORT
     print(f"http://127.0.0.1:{port}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would pass on that it ignores them
+        signal.signal(number, signal.SIG_DFL)
     dg = str(Path(sys.executable).with_name("dg"))
     os.execv(dg, [dg, "dev", "-m", "orchestration.definitions", "-h", "127.0.0.1", "-p", port])
 

@@ -35,7 +35,11 @@ def test_the_ui_serves_every_asset_and_an_interrupt_ends_all_its_processes(toy: 
         family = psutil.Process(ui.pid).children(recursive=True)
     finally:
         os.killpg(ui.pid, signal.SIGINT)  # as Ctrl-C does
-        code = ui.wait(60)
+        try:
+            code = ui.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(ui.pid, signal.SIGKILL)
+            raise
     assert {node["assetKey"]["path"][0] for node in served["assetNodes"]} == {
         step.asset.to_user_string() for step in toy.plan.steps()
     }
