@@ -17,7 +17,8 @@ from rich.console import Console
 
 from stcln import runs, stages
 from stcln.errors import BadInput, refusals_of_the_disk
-from stcln.events import JsonLines, Reporter, Terminal, Value
+from stcln.events import JsonLines, Reporter, Terminal, Value, values_text
+from stcln.new import make, refresh, studies
 from stcln.workspace import Workspace
 
 Summary = dict[str, Value]
@@ -63,7 +64,7 @@ app = typer.Typer(
 @app.command()
 def new(
     workspace: Annotated[Path, typer.Argument(help="Directory to make; its parent must exist.")],
-    study: Annotated[str, typer.Option(help="A ready study (demo, flanders, mtlcc, pastis) or a path.")] = "demo",
+    study: Annotated[str, typer.Option(help=f"A ready study ({', '.join(studies())}) or a path.")] = "demo",
     source: Annotated[str | None, typer.Option(help="Where the data are, in place of the study's own source.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Render dvc.yaml and code.yaml again.")] = False,
 ) -> None:
@@ -71,13 +72,13 @@ def new(
 
     Example: `python -m stcln new maize-2026 --study flanders --source s3://bucket/cubes`
     """
-    from stcln.new import make, refresh
-
     if update:
         refresh(workspace)
+        typer.echo(f"{workspace.resolve()}: dvc.yaml rendered for this version of stcln and params.yaml")
     else:
         make(workspace, study, source)
-    typer.echo(f"{workspace}: ready; run `dvc repro` there, or Dagster with STCLN_WORKSPACE={workspace}")
+        typer.echo(f"{workspace.resolve()}: ready. Commit it, then run `dvc repro` there, or in the checkout of stcln")
+        typer.echo(f"    STCLN_WORKSPACE={workspace.resolve()} make ui")
 
 
 @app.command()
@@ -167,7 +168,9 @@ def predict(
 @app.command()
 def lineage(
     path: Annotated[Path, typer.Argument(help="A report, model, map or season store, or a file in one.")],
-    workspace: At = HERE,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", show_default="the path's own, else here")
+    ] = None,
     log: Logged = Log.text,
 ) -> None:
     """Walk from a result up to the archive and name what no longer matches; exit status 1 if anything does not.
@@ -176,11 +179,13 @@ def lineage(
     """
     from stcln.lineage import as_json, render, trace
 
-    found = trace(path, Workspace(workspace.resolve()))
+    root = next((at for at in path.resolve().parents if (at / "params.yaml").is_file()), HERE)
+    found = trace(path, Workspace((workspace or root).resolve()))
     if log is Log.json:
         typer.echo(json.dumps(as_json(found)))
     else:
         Console().print(render(found))
+        typer.echo("all matches" if found.matches else f"{len(found.problems)} things do not match, marked ✗ above")
     raise typer.Exit(0 if found.matches else 1)
 
 
@@ -225,7 +230,7 @@ def _reporter(stack: ExitStack, log: Log) -> Reporter:
 
 def _tell(summary: Summary, log: Log) -> Summary:
     if LISTENER.get() is None:
-        text = json.dumps(summary) if log is Log.json else "  ".join(f"{key} {value}" for key, value in summary.items())
+        text = json.dumps({"event": "done", **summary}) if log is Log.json else values_text(summary)
         typer.echo(text)
     return summary
 
@@ -266,7 +271,9 @@ def main() -> None:
         with refusals_of_the_disk():
             app()
     except BadInput as error:
-        print(f"stcln: {error}", file=sys.stderr)
+        as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
+        event = {"event": "error", "where": error.where, "problem": error.problem, "remedy": error.remedy}
+        print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         number = signal.Signals(stopped.args[0])

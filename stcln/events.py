@@ -73,7 +73,7 @@ class Terminal:
 
     def progress(self, what: str, done: int, total: int, values: Mapping[str, Value] | None = None) -> None:
         """Move the bar of `what`."""
-        text = "  ".join(f"{key} {_short(value)}" for key, value in (values or {}).items())
+        text = values_text(values or {})
         if self.console.is_terminal:
             if what not in self.tasks:
                 self.tasks[what] = self.bars.add_task(what, total=total, values="")
@@ -84,8 +84,13 @@ class Terminal:
 
     def note(self, message: str, values: Mapping[str, Value] | None = None) -> None:
         """Print the note above the bars."""
-        text = "  ".join(f"{key} {_short(value)}" for key, value in (values or {}).items())
+        text = values_text(values or {})
         self.console.print(f"{message}  {text}".rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+def values_text(values: Mapping[str, Value]) -> str:
+    """Numbers and short texts on a line, floats with four digits."""
+    return "  ".join(f"{key} {_short(value)}" for key, value in values.items())
 
 
 def _short(value: Value) -> str:

@@ -52,7 +52,9 @@ def test_the_log_is_json_lines_where_asked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert {"progress"} <= {event["event"] for event in events}
-    assert isinstance(json.loads(done.stdout), dict)
+    assert json.loads(done.stdout)["event"] == "done"
+    failed = stcln("prepare", "--season", "1999", "--log", "json", cwd=tmp_path / "w")
+    assert failed.returncode == 2 and json.loads(failed.stderr)["event"] == "error"
 
 
 def test_a_note_stays_one_line_as_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:

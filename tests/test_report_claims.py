@@ -21,14 +21,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make(tmp_path_factory.mktemp("study"))
 
 
-@pytest.mark.parametrize(("values", "settled"), [((0.02, 0.05), False), ((0.05, 0.05, 0.06), True), ((0.5,), False)])
+@pytest.mark.parametrize(
+    ("values", "settled"), [((0.02, 0.03, 0.05), False), ((0.05, 0.05, 0.06), True), ((0.5,), False)]
+)
 def test_a_difference_is_settled_where_its_interval_leaves_out_zero_and_nowhere_else(
     place: Workspace, values: tuple[float, ...], settled: bool
 ) -> None:
     found = replace(differences(collect(place))[0], miou=Spread.of(np.array(values)))
     assert numbers(found)[0][1] is settled
-    if values == (0.02, 0.05):
-        assert numbers(found)[0][0] == "+3.5 (−15.6 to +22.6)"
+    if values == (0.02, 0.03, 0.05):
+        assert numbers(found)[0][0] == "+3.3 (−0.5 to +7.1)"
 
 
 def test_the_tables_of_differences_name_what_is_compared_and_the_sign(place: Workspace) -> None:

@@ -108,9 +108,7 @@ class Arrays:
         self._put("transform", np.array(self.transforms, np.float64), ("tile", "coefficient"))
         for name, values in (("tile", self.ids), ("split", self.splits), ("band", self.bands)):
             self._put(name, np.array(values, dtype=np.dtypes.StringDType()), ("band" if name == "band" else "tile",))
-        self.reflectance.attrs.update(
-            {"units": "1", "long_name": "surface reflectance x 10,000", "coordinates": "split"}
-        )
+        self.reflectance.attrs.update({"units": "1", "long_name": "reflectance x 10,000", "coordinates": "split"})
         self.label.attrs.update({"long_name": "class index into class_names, 255 outside every class", "void": VOID})
 
     def _put(

@@ -37,6 +37,8 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
         BadInput: The archive lacks the season or a list, or more than `dataset.max_rejected` of its tiles are broken.
     """
     study = workspace.study
+    if not workspace.raw.is_dir():
+        raise BadInput(workspace.raw, "no archive here", "run `python -m stcln fetch` first")
     reader = READERS[study.dataset.layout](workspace.raw / study.dataset.root, study.dataset, season)
     tally = Tally(reader)
     header = _header(study, season, reader)

@@ -1,5 +1,7 @@
 """Read what the steps wrote: scores, histories, validation reports, lineage. No statistics here, and no drawing."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -211,7 +213,7 @@ def _digests(workspace: Workspace, key: tuple[str, str, str]) -> dict[str, str]:
         "model": made["cell"]["inputs"].get(_under(workspace, model)),
         "encoder": made["model"]["inputs"].get(_under(workspace, workspace.pretrained)),
         "store": made["model"]["inputs"].get(_under(workspace, store)),
-        "archive": " ".join(digest for path, digest in read.items() if Path(path).is_relative_to(raw)),
+        "archive": _joined({path: digest for path, digest in read.items() if Path(path).is_relative_to(raw)}),
         "code": made["model"]["code"],
     }
     return {name: value for name, value in digests.items() if value}
@@ -230,3 +232,10 @@ def _season(study: Study, store: SeasonStore) -> Season:
         if store.classes.index(name) not in store.ignore
     }
     return Season(store.season, validation, ndvi, dates)
+
+
+def _joined(parts: dict[str, str]) -> str:
+    """One digest of the parts of the archive that a season was read from; of a single part its own."""
+    if len(parts) < 2:
+        return next(iter(parts.values()), "")
+    return hashlib.md5(json.dumps(parts, sort_keys=True).encode()).hexdigest()

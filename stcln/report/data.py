@@ -21,7 +21,8 @@ def data_section(results: Results) -> str:
     parts += ["<h3>Days with an image, by month</h3>", html.table(["season", *MONTHS], _months(results))]
     parts += ["<h3>Pixels by class and split</h3>", _classes(results)]
     if any(season.ndvi for season in results.seasons.values()):
-        note = "Median NDVI of a class's clear pixels by month of the season's own year."
+        seen = "pixels, clouds included" if results.study.dataset.layout in MASKLESS else "clear pixels"
+        note = f"Median NDVI of a class's {seen}, by month of the season's own year."
         parts += ["<h3>Greenness by class</h3>", html.figure(figures.svg(figures.ndvi_curves(results)), note)]
     return html.section("data", "Data", *parts)
 

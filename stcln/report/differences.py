@@ -80,5 +80,6 @@ def numbers(found: Difference) -> list[tuple[str, bool]]:
 
 
 def _points(spread: Spread) -> str:
-    mean = Spread(spread.mean, None, spread.n).text(100, 1, sign=True)
-    return f"{mean} ({spread.bounds()})" if spread.bounds() else mean
+    if not spread.bounds():
+        return spread.text(100, 1, sign=True)
+    return f"{Spread(spread.mean, None, spread.n).text(100, 1, sign=True)} ({spread.bounds()})"

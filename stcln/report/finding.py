@@ -6,7 +6,7 @@ import numpy as np
 
 from stcln.report.collect import Results, Test
 from stcln.report.differences import partner
-from stcln.report.tables import Spread
+from stcln.report.tables import FEW, Spread
 
 COVERED = 0.9  # share of tested pixels of trained classes below which a score is qualified
 NAMED = 3  # pairs of seasons named in a sentence
@@ -39,8 +39,9 @@ def _finding(gain: Spread, where: str) -> str:
     """What the paired difference says by its 95 % interval: gained, lost, or no clear difference."""
     amount = Spread(gain.mean, None, gain.n).text(100, 1, sign=True)
     verb = "gained" if gain.mean > 0 else "lost"
-    if gain.sd is None:
-        return f"Pre-training {verb} {amount[1:]} points of mIoU on {where}, though 1 seed is too few to be sure."
+    if gain.n < FEW:
+        seeds = "1 seed is" if gain.n == 1 else f"{gain.n} seeds are"
+        return f"Pre-training {verb} {amount[1:]} points of mIoU on {where}, though {seeds} too few to be sure."
     interval = f"95 % interval {gain.bounds()}"
     if not gain.settled:
         return f"Pre-training made no clear difference on {where}: {amount} points of mIoU, {interval}."

@@ -10,7 +10,7 @@ from stcln.report import words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
-from stcln.report.tables import Spread, parity, table
+from stcln.report.tables import FEW, Spread, parity, table
 
 
 def markdown(results: Results) -> str:
@@ -63,7 +63,7 @@ def _json(found: Difference) -> dict[str, Any]:
 
 
 def _spread(found: Spread) -> dict[str, Any]:
-    return {**found.json(), "interval95": found.interval() if found.n > 1 else None}
+    return {**found.json(), "interval95": found.interval() if found.n >= FEW else None}
 
 
 def _published(results: Results) -> str:

@@ -12,6 +12,9 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
 """97.5 % quantile of Student's t by degrees of freedom, from 1; the last, a little wide, serves beyond."""
 
 
+FEW = 3  # seeds, from which on an interval is given
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and sample standard deviation of `n` seeds; no deviation for one seed."""
@@ -36,8 +39,8 @@ class Spread:
         return mean if self.sd is None else f"{mean} ± {self.sd * scale:.{digits}f}"
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean by Student's t; without bounds for one seed."""
-        if self.sd is None:
+        """95 % interval of the mean by Student's t; without bounds below `FEW` seeds, where it would say nothing."""
+        if self.sd is None or self.n < FEW:
             return -np.inf, np.inf
         half = STUDENT[min(self.n - 2, len(STUDENT) - 1)] * self.sd / self.n**0.5
         return self.mean - half, self.mean + half
@@ -49,8 +52,8 @@ class Spread:
         return not low <= 0 <= high
 
     def bounds(self) -> str:
-        """`−1.2 to +3.4` in points: the interval; empty for one seed."""
-        if self.sd is None:
+        """`−1.2 to +3.4` in points: the interval; empty below `FEW` seeds."""
+        if self.n < FEW:
             return ""
         return " to ".join(f"{bound * 100:+.1f}".replace("-", "−") for bound in self.interval())
 
