@@ -96,6 +96,8 @@ def read_card(directory: Path) -> Card:
         BadInput: It is missing, not JSON, or a field is unknown, absent or contradicts another; the first is named.
     """
     path = directory / CARD
+    if not path.exists() and (seeds := sorted(at.name for at in directory.glob("seed-*"))):
+        raise BadInput(directory, f"it holds one model a seed: {', '.join(seeds)}", "name one of them")
     try:
         return Card.model_validate(read_json(path))
     except ValidationError as error:

@@ -94,3 +94,9 @@ def test_a_missing_or_broken_file_is_named(saved: Path, name: str):
     (saved / name).unlink()
     with pytest.raises(BadInput, match=name):
         load(saved)
+
+
+def test_a_cells_directory_is_refused_and_a_seed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "seed-3407").mkdir()
+    with pytest.raises(BadInput, match="holds one model a seed: seed-3407; name one of them"):
+        load(tmp_path)
