@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stcln.data import cube
+from stcln.data.readers import cube
 from stcln.errors import BadInput
 from stcln.storage import read_json
 from stcln.study import YEAR, Dataset, Study, load_study

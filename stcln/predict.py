@@ -16,9 +16,9 @@ import zarr
 from numpy.typing import NDArray
 
 from stcln import lineage
-from stcln.data.cube import Cube
 from stcln.data.lengths import choose
-from stcln.data.reading import Findings, band_name, tidy
+from stcln.data.readers.cube import Cube
+from stcln.data.readers.reading import Findings, band_name, tidy
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value

@@ -40,7 +40,10 @@ class Stage:
     arms: str = ""
 
 
-ARCHIVE = ("dataset.source", "dataset.files", "dataset.layout", "dataset.root", "dataset.season_start")
+ARCHIVE = (
+    "dataset.source", "dataset.files", "dataset.linked", "dataset.only", "dataset.layout", "dataset.root",
+    "dataset.season_start",
+)  # fmt: skip
 MODEL = "models/finetuned/{season}/{length}/{arm}"
 FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
 EVALUATE = ("splits", "cells.season", "method", "compute")

@@ -23,16 +23,36 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
+class Pin(_Part):
+    """What a file of the source is known to be."""
+
+    bytes: Annotated[int, Field(ge=0)] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+
+class Only(_Part):
+    """Some tiles of an archive, to try before fetching all of it. What is set must all hold."""
+
+    tiles: tuple[str, ...] = ()
+    """Ids."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """PASTIS: the fold; MTLCC: the lists `train_fold<n>` and `test_fold<n>`."""
+    limit: Count | None = None
+    """So many tiles of each split, from the front."""
+
+
 class Dataset(_Part):
     """Where the archive comes from and how it is laid out."""
 
     source: str
     """`simulated`, a directory, an fsspec URL (https, s3, file), or `zenodo:<record>`."""
-    md5: dict[str, str] = {}
-    """Known md5 by file name, checked after a download."""
+    linked: bool = False
+    """Read an fsspec source where it is: `fetch` writes a list of its files only. A directory is always read so."""
+    only: Only = Only()
+    """A trial: fetch and prepare these tiles only."""
     files: tuple[str, ...] = ()
     """Names to take from the source; empty: everything it holds."""
-    layout: Literal["mtlcc", "pastis", "cube"]
+    layout: Literal["mtlcc", "mtlcc-geotiff", "pastis", "cube"]
     root: str = "."
     """The layout's top directory inside the archive."""
     season_start: MonthDay = "01-01"
@@ -45,8 +65,12 @@ class Dataset(_Part):
     """Bands to keep, in this order; empty: all the layout has."""
     tile: Count = 32
     """Cubes only: side in pixels of the tiles a cube is cut into, on a grid fixed in map coordinates."""
+    buffer: Annotated[int, Field(ge=0)] = 0
+    """Cubes only: pixels at a tile's edge without label where the tile beside it has another split."""
     max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of tiles that may be broken before `prepare` fails. Ids that only an MTLCC list names are counted apart."""
+    """Share of tiles that may be broken before `prepare` fails."""
+    max_absent: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of listed tiles that the archive may lack before `prepare` fails. The public MTLCC lists many."""
 
     @field_validator("season_start")
     @classmethod
@@ -230,6 +254,8 @@ class Study(_Part):
     title: str = ""
     seed: Annotated[int, Field(ge=0)] = 3407
     dataset: Dataset
+    pinned: dict[str, Pin] = {}
+    """What is known of the source's files, by name. `fetch` checks it, and adds what it found at the first download."""
     simulation: Simulation = Simulation()
     splits: Splits
     cells: Cells

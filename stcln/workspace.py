@@ -9,25 +9,23 @@ from stcln.study import Study, load_study
 
 PACKAGE = Path(__file__).parent
 BASE = ("lineage.py", "storage.py")
-READ = ("data/arrays.py", "data/splits.py", "data/store.py", "data/tile.py")
+READ = ("data/splits.py", "data/store", "data/tile.py")
 SEE = (*READ, "data/lengths.py", "data/series.py", "model")
 TRAIN = (*SEE, "data/loader.py", "training")
 
 # The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing
 # a verb imports is missing.
 CODE: dict[str, tuple[str, ...]] = {
-    "fetch": ("data/download.py", "data/fetch.py", "data/simulate", "data/tfrecord.py", "data/unpack.py"),
-    "prepare": (
-        *READ, "data/cube.py", "data/cubes.py", "data/mtlcc.py", "data/pastis.py", "data/prepare.py", "data/reading.py",
-        "data/tfrecord.py", "data/validation.py",
-    ),
+    "fetch": ("data/fetch", "data/readers/__init__.py", "data/readers/tfrecord.py", "data/simulate"),
+    "prepare": (*READ, "data/prepare", "data/readers"),
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
     "report": (*READ, "data/lengths.py", "palette.py", "report"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
-        *READ, "data/cube.py", "data/lengths.py", "data/reading.py", "geotiff.py", "model", "palette.py", "predict.py",
+        *READ, "data/lengths.py", "data/readers/__init__.py", "data/readers/cube.py", "data/readers/reading.py",
+        "geotiff.py", "model", "palette.py", "predict.py",
     ),
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import yaml
 from tiny_study import STUDY
 
 from stcln.cli import main
-from stcln.data import tfrecord
+from stcln.data.readers import tfrecord
 from stcln.data.simulate import archive
 from stcln.events import Silent
 

@@ -12,7 +12,7 @@ import xarray as xr
 from refusals import Break, Refused, cut, flip, integers, rewrite, study
 
 from stcln.cli import run_verb
-from stcln.data import tfrecord
+from stcln.data.readers import tfrecord
 from stcln.data.store import SeasonStore
 from stcln.events import Silent
 from stcln.storage import read_json

@@ -98,8 +98,8 @@ def test_a_key_that_the_study_lacks_is_refused(tiny_workspace: Workspace, refuse
 
 
 def test_a_torn_archive_of_a_source_is_refused(tmp_path: Path, refused: Refused):
-    def source(name: str, **dataset: Any) -> None:
-        changed = {**STUDY, "dataset": {**STUDY["dataset"], "source": name, **dataset}}
+    def source(name: str, pinned: dict[str, Any] = {}, **dataset: Any) -> None:  # noqa: B006
+        changed = {**STUDY, "pinned": pinned, "dataset": {**STUDY["dataset"], "source": name, **dataset}}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed))
 
     stream = io.BytesIO()
@@ -116,7 +116,7 @@ def test_a_torn_archive_of_a_source_is_refused(tmp_path: Path, refused: Refused)
         (".", {}, "field dataset.source … contains data/raw itself … name the archive's own"),
         ("torn.zip", {}, "torn.zip … not a sound archive … get it again"),
         ("flipped.zip", {}, "flipped.zip … not a sound archive … get it again"),
-        ("a.zip", {"md5": {"a.zip": wrong}}, f"a.zip … {right} … {wrong} … run it again"),
+        ("a.zip", {"pinned": {"a.zip": {"md5": wrong}}}, f"a.zip … {right} … {wrong} … run it again"),
         ("a.zip", {"files": ["b.zip"]}, "field dataset.files … b.zip … name what it holds"),
         ("zenodo:12x", {}, "field dataset.source … zenodo:12x … number"),
         ("nosuch://bucket/a", {}, "field dataset.source … nosuch … correct it"),

@@ -63,10 +63,9 @@ def test_a_step_needs_only_pipes_and_stcln() -> None:
     assert roots(ROOT / "orchestration/step.py") - standard == {"dagster_pipes", "stcln"}
 
 
-@pytest.mark.parametrize("name", ["fetch", "prepare", "store", "simulate", "mtlcc", "pastis", "cube", "tfrecord"])
+@pytest.mark.parametrize("name", ["fetch", "prepare", "store", "simulate", "readers"])
 def test_reading_and_storing_data_does_not_need_torch(name: str) -> None:
-    path = ROOT / "stcln/data" / name
-    found = list(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    found = list((ROOT / "stcln/data" / name).rglob("*.py"))
     assert found
     assert not [str(file) for file in found if "torch" in roots(file)]
 

@@ -14,7 +14,7 @@ from stcln.workspace import Workspace
 
 STUDY = {
     "name": "little",
-    "dataset": {"source": "simulated", "layout": "cube", "md5": {"a.zip": "00"}},
+    "dataset": {"source": "simulated", "layout": "cube", "files": []},
     "splits": {role: {"take": [role]} for role in ("pretrain", "train", "validation", "test")},
     "cells": {"season": ["2018"], "length": ["full"], "scratch": ["scratch"], "pretrained": []},
     "lengths": {"full": {}},

@@ -98,7 +98,7 @@ def test_the_map_does_not_depend_on_the_size_of_the_rectangles(tmp_path: Path, m
 def test_no_more_of_a_scene_is_read_at_once_than_a_rectangle_and_its_windows(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stcln.data.cube import Cube
+    from stcln.data.readers.cube import Cube
 
     sizes: list[int] = []
     plain = Cube.read

@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stcln.data import tfrecord
+from stcln.data.fetch.archives import unpack
 from stcln.data.lengths import choose
-from stcln.data.unpack import unpack
+from stcln.data.readers import tfrecord
 from stcln.errors import BadInput, refusals_of_the_disk
 from stcln.events import Silent
 from stcln.study import Length

@@ -1,11 +1,25 @@
 """The one thing every reader yields."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 VOID = 255  # a label outside every class
+
+
+@dataclass(frozen=True)
+class Radar:
+    """A radar image time series of one orbit direction, on the tile's grid, on dates of its own.
+
+    Attributes:
+        values: int16 [T,C,H,W], decibel x 100; -32768 = nodata. C is VV, VH, VH/VV.
+        dates: datetime64[D] [T], ascending, each day once.
+    """
+
+    values: NDArray[np.int16]
+    dates: NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,7 @@ class Tile:
         labels: uint8 [H,W], class index; 255 = outside every class.
         crs: Coordinate reference system as `EPSG:<code>`.
         transform: Affine coefficients (a, b, c, d, e, f): x = a col + b row + c, y = d col + e row + f, metres.
+        radar: By orbit, `S1A` ascending and `S1D` descending; empty for most layouts.
     """
 
     id: str
@@ -31,3 +46,4 @@ class Tile:
     labels: NDArray[np.uint8]
     crs: str
     transform: tuple[float, float, float, float, float, float]
+    radar: Mapping[str, Radar] = field(default_factory=dict)

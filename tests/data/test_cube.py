@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stcln.data.cube import Cube
-from stcln.data.cubes import Cubes
-from stcln.data.reading import Findings
+from stcln.data.readers.cube import Cube
+from stcln.data.readers.cubes import Cubes
+from stcln.data.readers.reading import Findings
 from stcln.errors import BadInput
 from stcln.study import Dataset
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from stcln import storage
-from stcln.data import download as downloads
 from stcln.data import fetch as fetching
 from stcln.data.fetch import fetch
+from stcln.data.fetch import ranges as downloads
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.workspace import Workspace

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stcln.data import tfrecord
-from stcln.data.mtlcc import Mtlcc
+from stcln.data.readers import tfrecord
+from stcln.data.readers.mtlcc import Mtlcc
 from stcln.errors import BadInput
 from stcln.study import Dataset
 

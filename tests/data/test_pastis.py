@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stcln.data.pastis import CLASSES, Pastis
+from stcln.data.readers.pastis import CLASSES, Pastis
 from stcln.errors import BadInput
 from stcln.study import Dataset
 

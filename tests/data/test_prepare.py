@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stcln.data import prepare as step
-from stcln.data.mtlcc import Mtlcc
 from stcln.data.prepare import prepare
+from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.store import SeasonStore
 from stcln.data.tile import Tile
 from stcln.errors import BadInput

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stcln.data import cube
 from stcln.data.lengths import choose
+from stcln.data.prepare.validation import ndvi_by_class_and_month
+from stcln.data.readers import cube
 from stcln.data.splits import ROLES, check_disjoint, select
 from stcln.data.store import SeasonStore
-from stcln.data.validation import ndvi_by_class_and_month
 from stcln.events import Silent
 from stcln.storage import digest, read_json
 from stcln.study import Length

@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 import yaml
 
-from stcln.data.cubes import Cubes
-from stcln.data.mtlcc import Mtlcc
-from stcln.data.pastis import Pastis
+from stcln.data.readers.cubes import Cubes
+from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.pastis import Pastis
 from stcln.data.simulate import LAYOUTS, archive, simulate, spectra
 from stcln.data.simulate.canopy import TABLE
 from stcln.data.simulate.crops import MTLCC, NAMES, PASTIS

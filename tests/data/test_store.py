@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stcln.data import arrays, store
-from stcln.data.store import Header, SeasonStore
+from stcln.data import store
+from stcln.data.store import Header, SeasonStore, arrays
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.storage import digest

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stcln.data import tfrecord
+from stcln.data.readers import tfrecord
 from stcln.errors import BadInput
 
 MTLCC = "real/mtlcc/data_IJGI18/datasets/full/240"

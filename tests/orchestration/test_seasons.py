@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from orchestration import seasons
-from stcln.data.cubes import Cubes
+from stcln.data.readers.cubes import Cubes
 from stcln.new import studies
 from stcln.study import Dataset, load_study
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data import tfrecord
+from stcln.data.readers import tfrecord
 from stcln.data.simulate.crops import MTLCC
 from stcln.data.simulate.fields import FOLDS, PIXEL, Region
 from stcln.data.simulate.scene import Season, View

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from stcln.data.download import need
+from stcln.data.fetch.ranges import need
 from stcln.errors import BadInput
 from stcln.events import Reporter
 

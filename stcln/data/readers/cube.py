@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from stcln.data.reading import Findings, band_name, to_int16
+from stcln.data.readers.reading import Findings, band_name, to_int16
 from stcln.errors import BadInput
 
 USABLE = (4, 5, 6, 7)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data import tfrecord
-from stcln.data.reading import Findings, band_indices, class_table, expect, tidy, to_classes, to_int16
+from stcln.data.readers import tfrecord
+from stcln.data.readers.reading import Findings, band_indices, class_table, expect, tidy, to_classes, to_int16
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.study import Dataset

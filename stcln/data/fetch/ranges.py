@@ -243,4 +243,4 @@ def _verify(remote: Remote, part: Path) -> None:
     if remote.md5 is not None and (md5 := storage.digest(part)) != remote.md5:
         part.unlink()
         problem = f"md5 of {remote.name} is {md5}, not {remote.md5}"
-        raise BadInput(remote.url, problem, "run it again; if it stays, correct dataset.md5 or ask the source")
+        raise BadInput(remote.url, problem, "run it again; if it stays, correct `pinned` or ask the source")

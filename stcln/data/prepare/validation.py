@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.reading import Reader
+from stcln.data.readers.reading import Reader
 from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID, Tile
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stcln.data.cube import NEAR, Cube, find
-from stcln.data.reading import Findings, band_indices, class_table, tidy, to_classes
+from stcln.data.readers.cube import NEAR, Cube, find
+from stcln.data.readers.reading import Findings, band_indices, class_table, tidy, to_classes
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.study import Dataset

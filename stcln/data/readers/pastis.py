@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.reading import SPAN, Findings, band_indices, expect, tidy, to_classes, to_int16
+from stcln.data.readers.reading import SPAN, Findings, band_indices, expect, tidy, to_classes, to_int16
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.storage import read_json

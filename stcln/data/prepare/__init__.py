@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stcln.data import store
-from stcln.data.cubes import Cubes
-from stcln.data.mtlcc import Mtlcc
-from stcln.data.pastis import Pastis
-from stcln.data.reading import Reader, expect
+from stcln.data.prepare.validation import Tally, ndvi_by_class_and_month
+from stcln.data.readers.cubes import Cubes
+from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.pastis import Pastis
+from stcln.data.readers.reading import Reader, expect
 from stcln.data.splits import plays
 from stcln.data.tile import Tile
-from stcln.data.validation import Tally, ndvi_by_class_and_month
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.stages import write_lineage

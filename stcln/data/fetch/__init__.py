@@ -12,12 +12,13 @@ from urllib.parse import quote, unquote, urlsplit
 import fsspec
 
 from stcln import storage
-from stcln.data.download import Remote, download, need, patiently
+from stcln.data.fetch.archives import inside, is_archive, unpack
+from stcln.data.fetch.ranges import Remote, download, need, patiently
 from stcln.data.simulate import simulate
-from stcln.data.unpack import inside, is_archive, unpack
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.stages import write_lineage
+from stcln.study import Pin
 from stcln.workspace import Workspace
 
 ZENODO = "https://zenodo.org/api/records"
@@ -78,7 +79,7 @@ def _remotes(workspace: Workspace, source: str) -> list[Remote]:
     waiting = sum(remote.size or 0 for remote in remotes if not (workspace.resume("fetch") / remote.name).exists())
     begun = sum(path.stat().st_size for path in workspace.resume("fetch").rglob("*.part"))
     need(waiting - begun, workspace.root)
-    return [_with_md5(remote, dataset.md5.get(remote.name)) for remote in remotes]
+    return [_with_md5(remote, workspace.study.pinned.get(remote.name, Pin()).md5) for remote in remotes]
 
 
 def _record(record: str) -> list[Remote]:
@@ -123,7 +124,7 @@ def _addresses(source: str, files: tuple[str, ...]) -> list[Remote]:
 def _with_md5(remote: Remote, md5: str | None) -> Remote:
     if md5 and remote.md5 and md5 != remote.md5:
         problem = f"{md5} for {remote.name}, but the source says {remote.md5}"
-        raise BadInput("params.yaml, field dataset.md5", problem, "correct it, or remove it to trust the source")
+        raise BadInput("params.yaml, field pinned", problem, "correct it, or remove it to trust the source")
     return Remote(remote.name, remote.url, remote.size, md5 or remote.md5)
 
 

@@ -23,7 +23,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.errors import ZarrUserWarning
 
-from stcln.data.arrays import Arrays, Moments
+from stcln.data.store.arrays import Arrays, Moments
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 
