@@ -30,7 +30,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestration,dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestration,dev,services]'
 	@touch $@
 
 .venv-light/ready: pyproject.toml constraints.txt
