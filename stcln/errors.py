@@ -4,6 +4,10 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 IN_THE_WAY = "move what is in the way, or name another place"
 DENIED = "get permission, or name another place"
@@ -26,7 +30,7 @@ class BadInput(ValueError):  # noqa: N818 - it is input that is bad, not the pro
         remedy: What the user can do about it, as an instruction.
     """
 
-    def __init__(self, where: str | Path, problem: str, remedy: str) -> None:
+    def __init__(self, where: "str | Path | UPath", problem: str, remedy: str) -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem.rstrip('.')}; {remedy.rstrip('.')}.")
 

@@ -7,37 +7,45 @@ Both checksums are checked. What the features mean belongs to the readers.
 
 import gzip
 import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import google_crc32c
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from stcln.errors import BadInput
 
-Feature = list[bytes] | NDArray[np.int64]
+if TYPE_CHECKING:
+    from upath import UPath
+
+Feature = list[memoryview] | NDArray[np.int64]
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 AGAIN = "fetch the file again"
+LARGEST = 1 << 28  # bytes of a record: a tile of 48 pixels with 366 dates has a sixth of it
 
 
-def read(path: Path) -> Iterator[bytes]:
+def read(path: "Path | UPath") -> Iterator[bytes]:
     """Yield the payloads of a gzipped TFRecord file.
 
     Raises:
-        BadInput: The file is missing, its gzip or a record is cut off, or a checksum does not match.
+        BadInput: The file is missing, its gzip or a record is cut off, a checksum does not match, or a record is
+            larger than any tile.
     """
     try:
-        with gzip.open(path, "rb") as stream:
+        with path.open("rb") as file, igzip.open(file, "rb") as stream:
             while header := stream.read(12):
                 (length,) = struct.unpack("<Q", _checked(path, header[:8], header[8:], 8, "length"))
+                if length > LARGEST:
+                    raise BadInput(path, f"a record has {length} bytes, more than {LARGEST}", AGAIN)
                 payload = stream.read(length)
                 yield _checked(path, payload, stream.read(4), length, "payload")
     except FileNotFoundError:
         raise BadInput(path, "the file is missing", AGAIN) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, IsalError) as error:
         raise BadInput(path, f"broken gzip: {error}", AGAIN) from None
 
 
@@ -50,7 +58,7 @@ def write(path: Path, payloads: Sequence[bytes]) -> None:
             stream.write(length + _crc(length) + payload + _crc(payload))
 
 
-def parse(path: Path, payload: bytes) -> dict[str, Feature]:
+def parse(path: "Path | UPath", payload: bytes) -> dict[str, Feature]:
     """Decode a tf.train.Example.
 
     Args:
@@ -58,23 +66,23 @@ def parse(path: Path, payload: bytes) -> dict[str, Feature]:
         payload: The serialised message.
 
     Returns:
-        Feature by name: a list of bytes, or an int64 vector.
+        Feature by name: a list of views into the payload, or an int64 vector.
 
     Raises:
         BadInput: It is not an Example, or holds floats, which no supported layout has.
     """
     found: dict[str, Feature] = {}
     try:
-        for features in _messages(payload, 1):
+        for features in _messages(memoryview(payload), 1):
             for entry in _messages(features, 1):
-                parts = {number: value for number, value in _fields(entry) if isinstance(value, bytes)}
-                found[parts[1].decode()] = _feature(parts.get(2, b""))
+                parts = {number: value for number, value in _fields(entry) if isinstance(value, memoryview)}
+                found[str(parts[1], "utf-8")] = _feature(parts.get(2, memoryview(b"")))
     except (IndexError, KeyError, ValueError, struct.error) as error:
         raise BadInput(path, f"not a tf.train.Example: {error}", AGAIN) from None
     return found
 
 
-def encode(features: Mapping[str, bytes | Sequence[int]]) -> bytes:
+def encode(features: Mapping[str, bytes | memoryview | Sequence[int]]) -> bytes:
     """Encode a tf.train.Example; keys are sorted, so the same features give the same bytes.
 
     Args:
@@ -83,7 +91,7 @@ def encode(features: Mapping[str, bytes | Sequence[int]]) -> bytes:
     entries = b""
     for key in sorted(features):
         value = features[key]
-        if isinstance(value, bytes):
+        if isinstance(value, bytes | memoryview):
             feature = _field(1, _field(1, value))
         else:
             feature = _field(3, _field(1, b"".join(_varint(int(number)) for number in value)))
@@ -91,7 +99,7 @@ def encode(features: Mapping[str, bytes | Sequence[int]]) -> bytes:
     return _field(1, entries)
 
 
-def _checked(path: Path, data: bytes, crc: bytes, length: int, what: str) -> bytes:
+def _checked(path: "Path | UPath", data: bytes, crc: bytes, length: int, what: str) -> bytes:
     if len(data) < length or len(crc) < 4:
         raise BadInput(path, f"cut off inside a record's {what}", AGAIN)
     if crc != _crc(data):
@@ -105,9 +113,9 @@ def _crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _feature(message: bytes) -> Feature:
+def _feature(message: memoryview) -> Feature:
     for number, value in _fields(message):
-        if not isinstance(value, bytes):
+        if not isinstance(value, memoryview):
             raise ValueError(f"feature of wire type other than {BYTES}")
         if number == 1:
             return _messages(value, 1)
@@ -117,7 +125,7 @@ def _feature(message: bytes) -> Feature:
     return []
 
 
-def _integers(message: bytes) -> list[int]:
+def _integers(message: memoryview) -> list[int]:
     numbers: list[int] = []
     for _, value in _fields(message):
         if isinstance(value, int):
@@ -130,11 +138,11 @@ def _integers(message: bytes) -> list[int]:
     return numbers
 
 
-def _messages(message: bytes, wanted: int) -> list[bytes]:
-    return [value for number, value in _fields(message) if number == wanted and isinstance(value, bytes)]
+def _messages(message: memoryview, wanted: int) -> list[memoryview]:
+    return [value for number, value in _fields(message) if number == wanted and isinstance(value, memoryview)]
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """The fields of a protobuf message: number, and the value of a number or the bytes of anything longer."""
     at = 0
     while at < len(message):
@@ -157,7 +165,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
             raise ValueError(f"wire type {kind}")
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = message[at]
@@ -167,8 +175,8 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
             return value & 0xFFFFFFFFFFFFFFFF, at
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(len(payload)) + payload
+def _field(number: int, payload: bytes | memoryview) -> bytes:
+    return b"".join((_varint(number << 3 | BYTES), _varint(len(payload)), payload))
 
 
 def _varint(value: int) -> bytes:
