@@ -36,9 +36,9 @@ class Only(_Part):
     tiles: tuple[str, ...] = ()
     """Ids."""
     fold: Annotated[int, Field(ge=0)] | None = None
-    """PASTIS: the fold; MTLCC: the lists `train_fold<n>` and `test_fold<n>`."""
+    """PASTIS: the fold; MTLCC: the lists `train_fold<n>`, `test_fold<n>` and `eval`."""
     limit: Count | None = None
-    """So many tiles of each split, from the front."""
+    """So many tiles of each split, from the front, of those that the archive holds."""
 
 
 class Dataset(_Part):
@@ -84,6 +84,17 @@ class Dataset(_Part):
         if Path(root).is_absolute() or ".." in Path(root).parts:
             raise ValueError("it leaves the archive")
         return root
+
+    @model_validator(mode="after")
+    def _cubes_are_whole(self) -> "Dataset":
+        if self.layout == "cube" and self.trial:
+            raise ValueError("a cube is one file a season and has no tiles to choose from, so `only` cannot narrow it")
+        return self
+
+    @property
+    def trial(self) -> bool:
+        """Whether `only` narrows the archive; what is made of it is called a trial wherever it stands."""
+        return self.only != Only()
 
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""
