@@ -19,6 +19,8 @@ REMEDIES = {
     errno.ENAMETOOLONG: "shorten the name",
 }  # fmt: skip
 """What a user can do about a file system that refuses."""
+CLIENTS = ("botocore", "aiobotocore", "aiohttp", "fsspec", "urllib3", "google", "gcsfs", "azure", "adlfs")
+"""Packages of the clients of object stores; some of their errors are no `OSError`."""
 
 
 class BadInput(ValueError):  # noqa: N818 - it is input that is bad, not the program
@@ -33,6 +35,43 @@ class BadInput(ValueError):  # noqa: N818 - it is input that is bad, not the pro
     def __init__(self, where: "str | Path | UPath", problem: str, remedy: str) -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem.rstrip('.')}; {remedy.rstrip('.')}.")
+
+
+class NoAnswer(BadInput):
+    """A server that refuses or does not answer: nothing is known of what it holds, so no tile of it is broken."""
+
+
+@contextmanager
+def refusals_of_a_server(address: str) -> Iterator[None]:
+    """Tell why a server gives nothing: no credentials, no such bucket, no such file, no line, no client installed.
+
+    Only reading from that server belongs inside; a local disk that refuses would be told as the server.
+
+    Raises:
+        NoAnswer: In place of what fsspec and its clients raise; `BadInput` passes.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except ImportError as error:
+        raise NoAnswer(
+            address, str(error), "pip install 'stcln[s3]' for s3, or the client the address needs"
+        ) from error
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in CLIENTS:
+            raise
+        problem, remedy = _refusal(error)
+        raise NoAnswer(address, problem, remedy) from error
+
+
+def _refusal(error: Exception) -> tuple[str, str]:
+    why, name = " ".join(str(error).split()), type(error).__name__
+    if isinstance(error, PermissionError) or "Credential" in name or "Profile" in name:
+        return f"access denied, {why}", "set the key and secret of the server, see docs/data.md, On S3"
+    if isinstance(error, FileNotFoundError):
+        return f"not there, {why}", "correct the bucket and path, or AWS_ENDPOINT_URL"
+    return f"the server does not answer, {why or name}", "check the line and AWS_ENDPOINT_URL, and run it again"
 
 
 @contextmanager

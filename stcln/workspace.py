@@ -16,8 +16,11 @@ TRAIN = (*SEE, "data/loader.py", "training")
 # The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing
 # a verb imports is missing.
 CODE: dict[str, tuple[str, ...]] = {
-    "fetch": ("data/fetch", "data/only.py", "data/readers/__init__.py", "data/readers/tfrecord.py", "data/simulate"),
-    "prepare": (*READ, "data/only.py", "data/prepare", "data/readers"),
+    "fetch": (
+        "data/archive.py", "data/fetch", "data/only.py", "data/readers/__init__.py", "data/readers/tfrecord.py",
+        "data/simulate",
+    ),
+    "prepare": (*READ, "data/archive.py", "data/only.py", "data/prepare", "data/readers"),
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),

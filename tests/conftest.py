@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from refusals import archives, refused  # noqa: F401 - fixtures
+from seaweed import _seaweed, mortal_s3, s3  # noqa: F401 - fixtures
 from tiny_study import STUDY, synthetic_tile, write_season
 
 from stcln.events import Silent
