@@ -36,6 +36,9 @@ class BadInput(ValueError):  # noqa: N818 - it is input that is bad, not the pro
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem.rstrip('.')}; {remedy.rstrip('.')}.")
 
+    def __reduce__(self) -> tuple[type["BadInput"], tuple[str, str, str]]:  # from a worker process
+        return type(self), (self.where, self.problem, self.remedy)
+
 
 class NoAnswer(BadInput):
     """A server that refuses or does not answer: nothing is known of what it holds, so no tile of it is broken."""
