@@ -17,6 +17,9 @@ from stcln.errors import BadInput
 
 SPAN = np.timedelta64(475, "D")  # 1.3 years: a season's dates lie within so much of its start
 HIGHEST = np.iinfo(np.int16).max
+OUTSIDE = "dates outside the season's span, left out"  # what `tidy` finds; validation.json states the rules
+UNSORTED = "dates unsorted, sorted"
+MERGED = "images of a day that has another, merged"
 
 Cube3 = tuple[NDArray[np.datetime64], NDArray[np.int16], NDArray[np.bool_]]
 """Dates [T], reflectance [T,C,H,W], valid [T,H,W]."""
@@ -75,15 +78,15 @@ def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings) 
         raise BadInput(where, "a date is missing", "mend the dates of the archive")
     begin = np.datetime64(start)
     inside = np.flatnonzero((dates >= begin) & (dates < begin + SPAN))
-    findings.add("dates outside the season's span, left out", tile, len(dates) - len(inside))
+    findings.add(OUTSIDE, tile, len(dates) - len(inside))
     if not len(inside):
         raise BadInput(
             where, f"no date between {begin} and {begin + SPAN}", "check dataset.season_start and the season"
         )
-    findings.add("dates unsorted, sorted", tile, int((np.diff(dates) < np.timedelta64(0)).any()))
+    findings.add(UNSORTED, tile, int((np.diff(dates) < np.timedelta64(0)).any()))
     order = inside[np.argsort(dates[inside], kind="stable")]
     unique, first = np.unique(dates[order], return_index=True)
-    findings.add("images of a day that has another, merged", tile, len(order) - len(unique))
+    findings.add(MERGED, tile, len(order) - len(unique))
     kept, seen = reflectance[order[first]], valid[order[first]]
     for i in np.setdiff1d(np.arange(len(order)), first):
         day = int(np.searchsorted(unique, dates[order[i]]))
