@@ -27,7 +27,7 @@ from stcln.data.store.arrays import Arrays, Moments
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 
-FORMAT = 1
+FORMAT = 2
 BROKEN = (KeyError, TypeError, ValueError, RuntimeError, OSError)  # of Zarr and its codecs, on torn or foreign files
 
 Window = tuple[int, int, int]

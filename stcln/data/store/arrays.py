@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from stcln.data.tile import VOID, Tile
 
-CHUNK_DATES, SHARD_DATES = 32, 128
-CHUNK_SIDE = 48  # largest side of a chunk, so that a window does not read a whole patch
-COMPRESSION = ZstdCodec(level=5, checksum=True)  # so that a flipped bit is found at reading
+CHUNK_DATES, SHARD_DATES = 16, 128
+CHUNK_SIDE = 32  # largest side of a chunk, so that a window does not read a whole patch
+# On real Sentinel-2: 2.1 times smaller at 450 MB/s, read at 1.6 GB/s; zstd 5 alone: 1.8 times, 150 MB/s, 1.3 GB/s.
+# Blocks of 512 KiB hold a chunk whole. The checksum finds a flipped bit at reading.
+COMPRESSION = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", blocksize=1 << 19), Crc32cCodec())
 SHARD_BYTES = 1 << 28  # DVC slows with the number of files, writing holds one shard in memory
 
 
@@ -71,10 +73,11 @@ class Arrays:
 
     def _grow(self, name: str, kind: str, shape: tuple[int, ...], chunk: tuple[int, ...], dims: tuple[str, ...]) -> Any:
         timed = dims[0] == "time"
+        whole = tuple(-(-side // part) * part for side, part in zip(shape, chunk, strict=True))
         return self.group.create_array(
             name, dtype=kind, shape=(0, 0, *shape) if timed else (0, *shape),
             chunks=(1, CHUNK_DATES, *chunk) if timed else (1, *chunk),
-            shards=(self.batch, SHARD_DATES, *shape) if timed else (self.batch, *shape),
+            shards=(self.batch, SHARD_DATES, *whole) if timed else (self.batch, *whole),
             compressors=COMPRESSION, fill_value=0, dimension_names=("tile", *dims),
             config={"write_empty_chunks": True},  # so that a file that is gone is told from one of zeros
         )  # fmt: skip
@@ -123,5 +126,5 @@ class Arrays:
 
 
 def _chunk_side(side: int) -> int:
-    """The largest divisor of a tile's side that is no larger than CHUNK_SIDE."""
-    return max(part for part in range(1, min(side, CHUNK_SIDE) + 1) if side % part == 0)
+    """The side of equal chunks, as few as may be, that are no larger than CHUNK_SIDE; the last may reach over."""
+    return -(-side // -(-side // CHUNK_SIDE))
