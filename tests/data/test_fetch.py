@@ -91,8 +91,8 @@ Make = Callable[..., Workspace]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def workspace(source: str, **dataset: object) -> Workspace:
-        study = yaml.safe_load((STUDIES / "demo.yaml").read_text())
+    def workspace(source: str, pinned: dict[str, dict[str, object]] | None = None, **dataset: object) -> Workspace:
+        study = yaml.safe_load((STUDIES / "demo.yaml").read_text()) | {"pinned": pinned or {}}
         study["dataset"] |= {"source": source, **dataset}
         study["simulation"] = {"tiles": 5, "size": 12, "dates": 6}
         (tmp_path / "work").mkdir(exist_ok=True)
@@ -211,7 +211,7 @@ def test_an_absent_address_is_refused_at_once(server: Server, make: Make) -> Non
 
 def test_wrong_bytes_are_refused_by_their_md5_and_not_kept(server: Server, make: Make) -> None:
     server.files["/a.bin"] = BODY
-    workspace = make(f"{server.url}/a.bin", md5={"a.bin": "0" * 32})
+    workspace = make(f"{server.url}/a.bin", pinned={"a.bin": {"md5": "0" * 32}})
     refused(workspace, "md5 of a.bin is")
     assert not (workspace.resume("fetch") / "a.bin.part").exists()
 

@@ -1,0 +1,97 @@
+"""The line to a source: how often something is tried again, how long is waited, and who hears of it."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
+
+from stcln.errors import BadInput
+from stcln.events import Reporter, Silent
+
+FIRST = 7  # tries after the first before a source that never answered is given up: about a minute
+LATER = 30  # the same in a row without a byte, once it has answered: about half an hour
+FACTOR = 0.5  # seconds; the second wait lasts twice as long, and each further one twice as long as the one before
+LONGEST = 60.0  # seconds between two tries, unless the server asks for more
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Changed(BadInput):
+    """The file became another one while it was read."""
+
+    def __init__(self, url: str, what: str) -> None:
+        super().__init__(url, f"the file changed at the source while it was read: {what}", "run it again")
+
+
+class Stopped(Exception):  # noqa: N818 - the user's wish is no error
+    """Somebody asked the line to end."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What all readings of a fetch share.
+
+    Attributes:
+        reporter: Hears of every wait.
+        stopped: Set, it ends every wait and every reading at the next bytes.
+    """
+
+    reporter: Reporter = field(default_factory=Silent)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def patience(self, tries: int) -> "Patience":
+        """A fresh count of tries."""
+        return Patience(
+            tries, backoff_factor=FACTOR, backoff_max=LONGEST, status_forcelist=AGAIN, allowed_methods=None, line=self
+        )
+
+
+class Patience(Retry):
+    """urllib3's retries, of which the reporter hears and which end when the line is stopped."""
+
+    def __init__(self, *args: Any, line: Line, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.line = line
+
+    def new(self, **changes: Any) -> Self:
+        """A copy with another count."""
+        return super().new(**{"line": self.line, **changes})
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        """Wait as long as the server asks (`Retry-After`, seconds or a date), else ever longer.
+
+        Raises:
+            Stopped: The line was stopped.
+        """
+        try:
+            asked = self.get_retry_after(response) if response else None
+        except InvalidHeader:
+            asked = None
+        seconds = self.get_backoff_time() if asked is None else asked
+        last = self.history[-1]
+        why = f"HTTP {last.status}" if last.error is None else str(last.error)
+        self.line.reporter.note(f"{last.url} is tried again", {"why": why, "after seconds": round(seconds, 1)})
+        if self.line.stopped.wait(seconds):
+            raise Stopped
+
+    def after(self, url: str, error: Exception) -> Self:
+        """Wait after a break; the count that is left.
+
+        Raises:
+            BadInput: It was the last try.
+            Stopped: The line was stopped.
+        """
+        try:
+            left = self.increment("GET", url, error=error)
+        except MaxRetryError:
+            raise given_up(url, error) from None
+        left.sleep()
+        return left
+
+
+def given_up(url: str, error: object) -> BadInput:
+    """The sentence for a source that no longer answers."""
+    problem = f"it was tried again and again and brought nothing, at last: {error}"
+    return BadInput(url, problem, "check the connection and run it again: it goes on where it stopped")
