@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcln.data.tile import VOID, Tile
 from stcln.errors import BadInput
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 SPAN = np.timedelta64(475, "D")  # 1.3 years: a season's dates lie within so much of its start
 HIGHEST = np.iinfo(np.int16).max
@@ -22,7 +25,9 @@ UNSORTED = "dates unsorted, sorted"
 MERGED = "images of a day that has another, merged"
 
 Cube3 = tuple[NDArray[np.datetime64], NDArray[np.int16], NDArray[np.bool_]]
-"""Dates [T], reflectance [T,C,H,W], valid [T,H,W]."""
+"""Dates [T], values [T,C,H,W], valid [T,H,W]."""
+Place = tuple[str, tuple[float, float, float, float, float, float]]
+"""Coordinate reference system and affine coefficients, as in `Tile`."""
 
 
 class Findings:
@@ -39,10 +44,10 @@ class Findings:
 
 
 class Reader(Protocol):
-    """A season of an archive.
+    """A season of an archive: cheap to make anew in every process, and it can be pickled.
 
     Attributes:
-        bands: Names of the bands read, in order.
+        bands: Names of the bands read: those of `Tile.reflectance`, then those of `Tile.radar` (`S1A_VV`, ...).
         classes: Class names by index.
         ids: The tiles to read, in order.
         sources: The files and directories that this season is read from, and no other season's.
@@ -53,54 +58,72 @@ class Reader(Protocol):
     bands: tuple[str, ...]
     classes: tuple[str, ...]
     ids: Sequence[str]
-    sources: Sequence[Path]
+    sources: "Sequence[Path | UPath]"
     absent: Mapping[str, Sequence[str]]
     findings: Findings
 
     def read(self, tile: str) -> Tile:
-        """Read one tile.
+        """Read one tile; nothing is kept of it but what `findings` counts.
 
         Raises:
             BadInput: It is broken, with the reason.
         """
 
 
-def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings) -> Cube3:
+def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings, of: str = "") -> Cube3:
     """Sort a series, merge the images of one day, leave out dates outside the season's span [start, start + 475 days).
 
     Of a day with several images every pixel takes the first that is valid there, in the archive's order.
 
+    Args:
+        where: The file, for messages.
+        tile: The tile's id.
+        start: Day 0 of the season.
+        series: In the archive's order.
+        findings: Told what was done.
+        of: Words before what is told, where a tile has several series.
+
+    Returns:
+        The series; the arrays given, where nothing had to be done.
+
     Raises:
         BadInput: No date is left, or one is not a date.
     """
-    dates, reflectance, valid = series
+    dates, values, valid = series
     if np.isnat(dates).any():
         raise BadInput(where, "a date is missing", "mend the dates of the archive")
     begin = np.datetime64(start)
     inside = np.flatnonzero((dates >= begin) & (dates < begin + SPAN))
-    findings.add(OUTSIDE, tile, len(dates) - len(inside))
+    findings.add(of + OUTSIDE, tile, len(dates) - len(inside))
     if not len(inside):
         raise BadInput(
             where, f"no date between {begin} and {begin + SPAN}", "check dataset.season_start and the season"
         )
-    findings.add(UNSORTED, tile, int((np.diff(dates) < np.timedelta64(0)).any()))
+    steps = np.diff(dates)
+    if len(inside) == len(dates) and (steps > np.timedelta64(0)).all():
+        return series
+    findings.add(of + UNSORTED, tile, int((steps < np.timedelta64(0)).any()))
     order = inside[np.argsort(dates[inside], kind="stable")]
     unique, first = np.unique(dates[order], return_index=True)
-    findings.add(MERGED, tile, len(order) - len(unique))
-    kept, seen = reflectance[order[first]], valid[order[first]]
+    findings.add(of + MERGED, tile, len(order) - len(unique))
+    kept, seen = values[order[first]], valid[order[first]]
     for i in np.setdiff1d(np.arange(len(order)), first):
         day = int(np.searchsorted(unique, dates[order[i]]))
         fill = valid[order[i]] & ~seen[day]
-        kept[day] = np.where(fill, reflectance[order[i]], kept[day])
+        kept[day] = np.where(fill, values[order[i]], kept[day])
         seen[day] |= fill
     return unique, kept, seen
 
 
 def to_int16(values: NDArray[Any], tile: str, findings: Findings) -> NDArray[np.int16]:
-    """Reflectance x 10,000 as int16; what lies above 32,767 becomes that and is counted."""
-    findings.add("values above 32,767, clipped", tile, int((values > HIGHEST).sum()))
-    clipped: NDArray[np.int16] = np.clip(values, -HIGHEST, HIGHEST).astype(np.int16)
-    return clipped
+    """Integers as int16; what lies beyond 32,767 on either side becomes that and is counted."""
+    if values.dtype == np.int16:
+        return values
+    if values.size and (values.max() > HIGHEST or values.min() < -HIGHEST):
+        findings.add("values above 32,767, clipped", tile, int(np.count_nonzero(values > HIGHEST)))
+        findings.add("values below -32,767, clipped", tile, int(np.count_nonzero(values < -HIGHEST)))
+        values = np.clip(values, -HIGHEST, HIGHEST)
+    return values.astype(np.int16)
 
 
 def class_table(
@@ -130,12 +153,11 @@ def to_classes(where: str, raw: NDArray[Any], table: Mapping[int, int], remedy: 
     Raises:
         BadInput: A raw value is in no list.
     """
-    found, inverse = np.unique(raw, return_inverse=True)
-    values = found.tolist()
-    if unknown := [value for value in values if value not in table]:
-        raise BadInput(where, f"unknown class {', '.join(map(str, unknown))}", remedy)
-    indices = np.array([table[value] for value in values], np.uint8)
-    return np.take(indices, inverse).reshape(raw.shape)
+    known = np.array(sorted(table))
+    at = np.searchsorted(known[:-1], raw)
+    if (strange := known[at] != raw).any():
+        raise BadInput(where, f"unknown class {', '.join(map(str, np.unique(raw[strange])))}", remedy)
+    return np.array([table[value] for value in known.tolist()], np.uint8)[at]
 
 
 def band_name(name: str) -> str:
@@ -160,3 +182,17 @@ def expect(where: str, what: str, found: Sequence[int], wanted: Sequence[int]) -
     if tuple(found) != tuple(wanted):
         problem = f"{what} has shape {tuple(found)}, not {tuple(wanted)}"
         raise BadInput(where, problem, "fetch the tile again, or leave it out")
+
+
+def read_text(path: "Path | UPath") -> str:
+    """The content of a text file.
+
+    Raises:
+        BadInput: It is missing or not text.
+    """
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise BadInput(path, "the file is missing", "fetch the archive again, or check dataset.root") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(path, f"not text: {error}", "fetch the archive again") from None

@@ -45,7 +45,7 @@ def read(path: "Path | UPath") -> Iterator[bytes]:
                 yield _checked(path, payload, stream.read(4), length, "payload")
     except FileNotFoundError:
         raise BadInput(path, "the file is missing", AGAIN) from None
-    except (EOFError, gzip.BadGzipFile, IsalError) as error:
+    except (EOFError, gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # the stub has it an instance
         raise BadInput(path, f"broken gzip: {error}", AGAIN) from None
 
 
