@@ -13,6 +13,7 @@ import fsspec
 
 from stcln import storage
 from stcln.data.fetch.archives import inside, is_archive, unpack
+from stcln.data.fetch.members import merge
 from stcln.data.fetch.ranges import Remote, download, need, patiently
 from stcln.data.simulate import simulate
 from stcln.errors import BadInput
@@ -131,7 +132,9 @@ def _with_md5(remote: Remote, md5: str | None) -> Remote:
 def _place(remote: Remote, path: Path, part: Path, reporter: Reporter) -> None:
     """Unpack an archive, copy anything else; the download stays until all is in place."""
     if is_archive(path.name):
-        unpack(path, part, reporter)
+        members = path.with_name(path.name + ".members")
+        unpack(path, members, reporter)
+        merge(members, part, str(path))
     else:
         need(path.stat().st_size, part)
         place = part / remote.name

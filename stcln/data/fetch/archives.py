@@ -1,90 +1,169 @@
-"""Unpacks zip and tar archives that may be hostile: nothing is written outside the directory, no link, no bomb."""
+"""Unpacks zip and tar archives into a directory that survives a kill.
 
-import shutil
+A member is written beside the directory and moved into it when it is whole, so what lies there is finished; of a zip it
+is recognised by its checksum and not unpacked again. How an archive is brought here is not this module's business.
+"""
+
+import bz2
+import gzip
+import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, cast
 
+from stcln.data.fetch.members import CHUNK, NOT_THIS, Bound, broken, inside, put, sound, sweep
 from stcln.data.fetch.ranges import need
 from stcln.errors import BadInput
 from stcln.events import Reporter
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-RATIO = 200  # times its own size that an archive may grow
-SLACK = 1 << 24  # bytes that any archive may hold
+__all__ = ["checked", "extract", "inside", "is_archive", "unpack", "unpacked"]
 
-Member = tuple[str, int, bool, IO[bytes] | None]  # name, bytes, plain file, content (None: a directory)
+HEADER = 30  # bytes before a zip member, at least
+END = 2 * tarfile.BLOCKSIZE  # zeros that end a tar
+TARS: dict[str, Callable[[Any], Any]] = {
+    ".tar": lambda raw: raw, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open,
+}  # fmt: skip
 
 
 def is_archive(name: str) -> bool:
     """Whether a file's name says that it is an archive."""
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith((".zip", *TARS))
+
+
+def unpacked(name: str, size: int) -> int:
+    """Bytes that a file of the source will need beside itself, as far as known before it is opened: its own again."""
+    return size if is_archive(name) else 0
 
 
 def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
-    """Unpack all members of an archive below `target`.
+    """Unpack all members of an archive, going on from what an earlier call left; `target` then holds nothing else.
+
+    Args:
+        archive: A zip, or a tar, plain or packed. A tar has no checksum a member, so its members are written again.
+        target: A directory for this archive alone, missing at first; `<target>.part` beside it is used too. What it
+            holds goes where it belongs by `members.merge`.
+        reporter: Told how far it is, in bytes.
 
     Raises:
-        BadInput: The archive is broken; a member would leave `target`, is a link or a device, or stands twice; its
-            members are absurdly large; or the disk is too small.
+        BadInput: The archive is broken or encrypted; a member would leave `target`, is a link or a device, stands
+            twice, overlaps another, or is not as long as announced; the members are absurdly large; or the disk is too
+            small.
     """
-    try:
-        total = _check(archive, target)
-        done = 0
-        for name, size, _, content in _members(archive):
-            place = target / name
-            if content is None:
-                place.mkdir(parents=True, exist_ok=True)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with content, place.open("xb") as out:
-                shutil.copyfileobj(content, out, 1 << 20)
-            done += size
-            reporter.progress(f"unpack {archive.name}", done, total)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BadInput(archive, f"{error.filename} stands there twice", "get a sound archive") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadInput(archive, f"not a sound archive: {error}", "get it again, or correct dataset.source") from None
+    target.mkdir(parents=True, exist_ok=True)
+    with sound(str(archive)):
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as packed:
+                members = checked(packed, str(archive), archive.stat().st_size)
+                sweep(target, {target / member.filename for member in members})
+                extract(packed, members, target, str(archive), reporter)
+        else:
+            sweep(target, _untar(archive, target, reporter))
 
 
-def inside(name: str) -> bool:
-    """Whether a relative path stays below the directory it is put in."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and not set("\\:\0") & set(name)
+def checked(packed: zipfile.ZipFile, where: str, size: int) -> list[zipfile.ZipInfo]:
+    """Look at every member of a zip before the first is written.
+
+    Args:
+        packed: The open archive.
+        where: Its name, for messages.
+        size: Its bytes.
+
+    Returns:
+        Its members, directories among them, in the order in which they lie in the archive.
+
+    Raises:
+        BadInput: A member is refused, see `unpack`.
+    """
+    members = sorted(packed.infolist(), key=lambda member: member.header_offset)
+    bound = Bound(where, size)
+    ends = [*(member.header_offset for member in members[1:]), packed.start_dir]
+    for member, end in zip(members, ends, strict=False):
+        plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+        bound.add(member.filename, member.file_size, plain, member.is_dir())
+        if member.flag_bits & 1:
+            raise BadInput(where, f"member {member.filename!r} is encrypted", "get an archive without password")
+        if member.header_offset + HEADER + member.compress_size > end:
+            raise BadInput(where, f"member {member.filename!r} overlaps what follows it", NOT_THIS)
+    return members
 
 
-def _check(archive: Path, target: Path) -> int:
-    """Look at every member before the first is written; return the bytes of all."""
-    total = 0
-    limit = RATIO * archive.stat().st_size + SLACK
-    for name, size, plain, content in _members(archive):
-        if content is not None:
-            content.close()
-        if not inside(name):
-            raise BadInput(archive, f"member {name!r} would leave the directory", "do not use this archive")
-        if not plain:
-            raise BadInput(archive, f"member {name!r} is a link or a device", "pack the files themselves")
-        total += size
-        if total > limit:
-            raise BadInput(archive, f"its members hold more than {RATIO} times its size", "do not use this archive")
-    need(total, target)
-    return total
+def extract(
+    packed: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], target: Path, where: str, reporter: Reporter
+) -> None:
+    """Write members of a zip below `target`; one that stands there already, by size and CRC, is left.
+
+    Raises:
+        BadInput: A member is not as long as announced, or the disk is too small.
+        Exception: What `sound` tells, where a member is broken.
+    """
+    total, done = sum(member.file_size for member in members), 0
+    need(sum(member.file_size for member in members if _size(target / member.filename) != member.file_size), target)
+    for member in members:
+        place = target / member.filename
+        if member.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif not _stands(place, member):
+            with packed.open(member) as content:
+                put(content, member.filename, member.file_size, target, where)
+        before, done = done, done + member.file_size
+        if 100 * before // max(total, 1) != 100 * done // max(total, 1):
+            reporter.progress(f"unpack {PurePosixPath(where).name}", done, total)
 
 
-def _members(archive: Path) -> Iterator[Member]:
-    if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as packed:
-            for entry in packed.infolist():
-                mode = entry.external_attr >> 16
-                plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-                content = None if entry.filename.endswith("/") else packed.open(entry)
-                yield entry.filename, entry.file_size, plain, content
-    else:
-        with tarfile.open(archive, "r:*") as tar:
+class _Tail:
+    """A stream that remembers how it ended and refuses to grow without end."""
+
+    def __init__(self, stream: IO[bytes], bound: Bound) -> None:
+        self.stream, self.bound, self.total, self.tail = stream, bound, 0, b""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        found = self.stream.read(size)
+        self.total += len(found)
+        self.bound.within(self.total)
+        self.tail = (self.tail + found)[-END:]
+        return found
+
+
+def _untar(archive: Path, target: Path, reporter: Reporter) -> set[Path]:
+    """Write every member of a tar as it streams by; gives the places of the files."""
+    where, size, told = str(archive), archive.stat().st_size, 0
+    suffix = next(suffix for suffix in TARS if archive.name.lower().endswith(suffix))
+    bound = Bound(where, size)
+    with archive.open("rb") as raw, TARS[suffix](raw) as stream:
+        tail = _Tail(stream, bound)
+        with tarfile.open(fileobj=cast(IO[bytes], tail), mode="r|", bufsize=CHUNK) as tar:
             for member in tar:
-                plain = member.isreg() or member.isdir()
-                yield member.name, member.size, plain, tar.extractfile(member) if member.isreg() else None
+                bound.add(member.name, member.size, member.isreg() or member.isdir(), member.isdir())
+                if content := tar.extractfile(member) if member.isreg() else None:
+                    need(member.size, target)
+                    put(content, member.name, member.size, target, where)
+                else:
+                    (target / member.name).mkdir(parents=True, exist_ok=True)
+                if (percent := 100 * raw.tell() // max(size, 1)) != told:
+                    told = percent
+                    reporter.progress(f"unpack {archive.name}", raw.tell(), size)
+        while tail.read(CHUNK):  # the checksum of what is packed stands at its end
+            pass
+    if any(tail.tail) or len(tail.tail) < END:
+        raise broken(where, "it ends too early")
+    return {target / path for path in bound.files}
+
+
+def _stands(place: Path, member: zipfile.ZipInfo) -> bool:
+    """Whether a member has been written before: by its size and CRC, since a file can be hollow after a power cut."""
+    if _size(place) != member.file_size:
+        return False
+    crc = 0
+    with place.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc == member.CRC
+
+
+def _size(place: Path) -> int | None:
+    return place.stat().st_size if place.is_file() else None
