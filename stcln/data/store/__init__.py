@@ -12,6 +12,7 @@ The same tiles give the same bytes. Which tiles belong in it is `prepare`'s deci
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -21,17 +22,19 @@ from typing import Any, Self, cast
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from upath import UPath
 from zarr.errors import ZarrUserWarning
 
 from stcln.data.store.arrays import Arrays, Moments
+from stcln.data.store.chunks import Files, Local, Sharded, Window
+from stcln.data.store.remote import Remote
 from stcln.data.tile import Tile
-from stcln.errors import BadInput
+from stcln.errors import BadInput, refusals_of_a_server
 
 FORMAT = 2
+CACHE = 8 << 30
+"""Most bytes of a store on a server that are held on the local disk."""
 BROKEN = (KeyError, TypeError, ValueError, RuntimeError, OSError)  # of Zarr and its codecs, on torn or foreign files
-
-Window = tuple[int, int, int]
-"""Row, column, side in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +103,22 @@ def _batches(first: Tile, rest: Iterator[Tile], size: int) -> Iterator[list[Tile
         batch = list(islice(rest, size))
 
 
-def _broken(path: Path, why: object) -> BadInput:
+def _broken(path: Path | UPath, why: object) -> BadInput:
     """The refusal of a store that cannot be read."""
     return BadInput(path, f"not a season store: {why}", f"run `prepare --season {path.stem}` again")
 
 
+def _opened(path: Path | UPath, cache: int) -> tuple[zarr.Group, Files]:
+    if isinstance(path, Path):
+        return zarr.open_group(path, mode="r"), Local(path)
+    return zarr.open_group(str(path), mode="r", storage_options=dict(path.storage_options)), Remote(path, cache)
+
+
 class SeasonStore:
-    """A season store opened for reading. `len(store)` is the number of tiles.
+    """A season store opened for reading, by many threads if need be. `len(store)` is the number of tiles.
 
     Attributes:
-        path: Its directory.
+        path: Its directory, or where it lies on a server.
         season, layout, crs, start, simulated: As in `Header`; crs as `EPSG:<code>`.
         bands, classes, ignore: Band names, class names, indices of ignored classes.
         mean, std: float32 [C], reflectance x 10,000, of the valid pixels of tiles trained on; NaN if there are none.
@@ -117,7 +126,7 @@ class SeasonStore:
         size: Height and width of every tile in pixels.
     """
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    def __init__(self, path: Path | UPath, group: zarr.Group, files: Files) -> None:
         at = cast(dict[str, Any], dict(group.attrs))
         self.path, self._group = path, group
         self.season, self.layout, self.crs, self.simulated = at["season"], at["layout"], at["crs"], at["simulated"]
@@ -131,21 +140,32 @@ class SeasonStore:
         self.splits = [str(name) for name in self._array("split")[:]]
         self._days: NDArray[np.int32] = self._array("date")[:]
         self._transforms: NDArray[np.float64] = self._array("transform")[:]
-        self._reflectance, self._valid, self._label = (self._array(n) for n in ("reflectance", "valid", "label"))
+        self._sizes = files.sizes()
+        self._reflectance, self._valid, self._label = (
+            Sharded(files, self._sizes, self._array(name)) for name in ("reflectance", "valid", "label")
+        )
         self.size: tuple[int, int] = self._label.shape[1:]
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path | UPath | str, cache: int = CACHE) -> Self:
         """Open a store.
 
+        Args:
+            path: A directory, or an fsspec address such as `s3://bucket/2019.zarr`.
+            cache: Most bytes to hold on the local disk of a store on a server; gone with the process.
+
         Raises:
-            BadInput: It is missing or not a season store.
+            BadInput: It is missing or not a season store, or the server does not answer.
         """
-        if not path.is_dir():
-            raise BadInput(path, "the season store is missing", f"run `prepare --season {path.stem}`")
+        path = (UPath(path) if "://" in path else Path(path)) if isinstance(path, str) else path
         try:
-            store = cls(path, zarr.open_group(path, mode="r"))
+            with nullcontext() if isinstance(path, Path) else refusals_of_a_server(str(path)):
+                if not path.is_dir():
+                    raise BadInput(path, "the season store is missing", f"run `prepare --season {path.stem}`")
+                store = cls(path, *_opened(path, cache))
             store._check()
+        except BadInput:
+            raise
         except BROKEN as error:
             raise _broken(path, error) from None
         return store
@@ -156,13 +176,13 @@ class SeasonStore:
             raise ValueError(f"its format is {found}, not {FORMAT}")
         if not (self._days >= 0).any(axis=1).all():
             raise ValueError("a tile has no date")
-        batch, steps = self._reflectance.shards[:2]
+        batch, steps = self._reflectance.shard[:2]
         for at in range(0, len(self), batch):
             times = range(0, int((self._days[at : at + batch] >= 0).sum(1).max()), steps)
             shard = at // batch
             wanted = [f"label/c/{shard}/0/0", *(f"valid/c/{shard}/{t // steps}/0/0" for t in times)]
             wanted += [f"reflectance/c/{shard}/{t // steps}/0/0/0" for t in times]
-            if absent := [name for name in wanted if not (self.path / name).exists()]:
+            if absent := [name for name in wanted if name not in self._sizes]:
                 raise ValueError(f"file {absent[0]} is missing")
 
     def _array(self, name: str) -> Any:
@@ -189,23 +209,28 @@ class SeasonStore:
 
         Args:
             tile: Its index.
-            dates: Indices into `dates(tile)`; None: all.
+            dates: Ascending indices into `dates(tile)`; None: all.
             window: Row, column and side in pixels; None: the whole tile.
 
         Returns:
             Reflectance int16 [T,C,H,W], valid bool [T,H,W], labels uint8 [H,W].
         """
-        row, column, side = window or (0, 0, max(self.size))
-        y, x = slice(row, row + side), slice(column, column + side)
-        T = int((self._days[tile] >= 0).sum())
-        keep = np.arange(T) if dates is None else dates
+        keep = np.arange(len(self.dates(tile))) if dates is None else dates
+        reflectance, valid = (self._part(array, tile, keep, window) for array in (self._reflectance, self._valid))
+        return reflectance, valid, self.read_labels(tile, window)
+
+    def read_labels(self, tile: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """The labels of a tile or a window of it, uint8 [H,W], without reading its images."""
+        return self._part(self._label, tile, None, window)
+
+    def _part(self, array: Sharded, tile: int, times: NDArray[np.intp] | None, window: Window | None) -> NDArray[Any]:
         try:
-            reflectance = self._reflectance[tile, :T, :, y, x][keep]
-            return reflectance, self._valid[tile, :T, y, x][keep], self._label[tile, y, x]
+            return array.read(tile, times, window or (0, 0, max(self.size)))
+        except BadInput:
+            raise
         except BROKEN as error:
             raise _broken(self.path, f"tile {self.ids[tile]} cannot be read, {error}") from None
 
     def read_valid(self, tile: int) -> NDArray[np.bool_]:
         """The validity of a whole tile, bool [T,H,W], without reading its reflectance."""
-        found: NDArray[np.bool_] = self._valid[tile, : len(self.dates(tile))]
-        return found
+        return self._part(self._valid, tile, np.arange(len(self.dates(tile))), None)
