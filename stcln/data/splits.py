@@ -137,7 +137,7 @@ def _same_ground(a: SeasonStore, tiles_a: list[int], b: SeasonStore, tiles_b: li
         hits = set(np.flatnonzero(ids == a.ids[i]).tolist())
         if a.crs == b.crs:
             near = np.flatnonzero((low < corners.max(0)).all(1) & (high > corners.min(0)).all(1)).tolist()
-            hits |= {j for j in near if _overlap(corners, corners_b[j]) > np.hypot(*a.transform(i)[0:4:3]) / 2}
+            hits |= {j for j in near if overlap(corners, corners_b[j]) > np.hypot(*a.transform(i)[0:4:3]) / 2}
         pairs += [(i, tiles_b[j]) for j in sorted(hits)]
     return pairs
 
@@ -150,7 +150,7 @@ def _corners(store: SeasonStore, tiles: list[int]) -> NDArray[np.float64]:
     return np.array(found, np.float64).reshape(-1, 4, 2)
 
 
-def _overlap(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+def overlap(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """Depth in metres to which two convex polygons [4,2] overlap; 0 or less if they do not (separating axes)."""
     edges = np.concatenate([np.roll(shape, -1, axis=0) - shape for shape in (p, q)])
     normals = np.stack([-edges[:, 1], edges[:, 0]]) / np.hypot(edges[:, 0], edges[:, 1])

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stcln.data import store
-from stcln.data.prepare.validation import Tally, ndvi_by_class_and_month
+from stcln.data.prepare.count import Count
+from stcln.data.prepare.validation import Tally
 from stcln.data.readers.cubes import Cubes
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.readers.pastis import Pastis
@@ -40,12 +41,12 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     if not workspace.raw.is_dir():
         raise BadInput(workspace.raw, "no archive here", "run `python -m stcln fetch` first")
     reader = READERS[study.dataset.layout](workspace.raw / study.dataset.root, study.dataset, season)
-    tally = Tally(reader)
+    tally = Tally(study, season, reader)
     header = _header(study, season, reader)
     with whole_directory(workspace.season(season)) as part:
         store.write(part, _sound(reader, tally, workspace, reporter), header, lambda tile: _trained_on(study, tile))
         _check_scale(tally)
-        validation = tally.document(ndvi_by_class_and_month(store.SeasonStore.open(part)))
+        validation = tally.document()
         write_json(part / "validation.json", validation)
         write_lineage(part, workspace, "prepare", reader.sources, season=season)
     for what, ids in validation["absent"].items():
@@ -85,7 +86,7 @@ def _sound(reader: Reader, tally: Tally, workspace: Workspace, reporter: Reporte
                 remedy = f"{error.remedy}, or raise dataset.max_rejected ({share:g})"
                 raise BadInput(error.where, problem, remedy) from error
         else:
-            tally.add(tile)
+            tally.add(Count.of(tile, reader.bands, {}))  # its findings are the reader's
             yield tile
         reporter.progress("tile", done, len(reader.ids))
 
@@ -99,8 +100,8 @@ def _check_alike(name: str, tile: Tile, first: Tile) -> None:
 
 
 def _check_scale(tally: Tally) -> None:
-    if tally.seen and tally.high.max() <= LARGEST_PLAIN:
-        problem = f"no valid value of the season is above {tally.high.max()}: reflectance seems not to be x 10,000"
+    if (high := max(tally.extent.high, default=LARGEST_PLAIN + 1)) <= LARGEST_PLAIN:
+        problem = f"no valid value of the season is above {high}: reflectance seems not to be x 10,000"
         raise BadInput("data/raw", problem, "multiply it, or give a cube's bands their CF scale_factor")
 
 

@@ -73,15 +73,14 @@ class Count:
         counts = np.bincount(labels.ravel(), minlength=VOID + 1)
         low, high = _range(reflectance, valid)
         crops, ndvi, green, spectrum = _greenness(tile, bands) if {RED, NIR} <= set(bands) else ([], "", 0, [])
-        raw = memoryview(np.ascontiguousarray(reflectance)).cast("B")
-        half = len(raw) // 2
+        halves = np.array_split(reflectance, 2)
         return cls(
             id=tile.id, split=tile.split, crs=tile.crs, transform=[float(part) for part in tile.transform],
             size=list(labels.shape), labelled=_box(labels != VOID), days=[str(day) for day in tile.dates],
             seen=valid.sum(axis=(1, 2)).tolist(), low=low, high=high,
             classes={str(k): int(counts[k]) for k in np.flatnonzero(counts)},
             crops=crops, ndvi=ndvi, green=green, spectrum=spectrum,
-            images=[google_crc32c.value(bytes(raw[:half])), google_crc32c.value(bytes(raw[half:]))],
+            images=[google_crc32c.value(half.tobytes()) for half in halves],
             radar={orbit: _of_radar(radar) for orbit, radar in tile.radar.items()}, findings=dict(findings),
         )  # fmt: skip
 

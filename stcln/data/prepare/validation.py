@@ -1,144 +1,178 @@
 """validation.json: what a season store holds, what was left out and why, and whether the numbers look like crops."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from stcln.data.prepare import marks
+from stcln.data.prepare.count import Count
+from stcln.data.prepare.distance import Ground, separation
+from stcln.data.prepare.ndvi import Greenness
+from stcln.data.readers.reading import MERGED, OUTSIDE, UNSORTED, Reader
+from stcln.data.splits import ROLES, RoleName, plays
+from stcln.data.tile import VOID
+from stcln.study import Only, Study
 
-from stcln.data.readers.reading import Reader
-from stcln.data.store import SeasonStore
-from stcln.data.tile import VOID, Tile
+RULES = {
+    UNSORTED: "Dates are put in ascending order.",
+    MERGED: "Of several images of one day every pixel takes the first that is valid there, in the archive's order.",
+    OUTSIDE: "Dates before day 0 of the season, or 475 days or more after it, are left out.",
+}
+RADAR = ("VV", "VH", "VHVV")
+SOUTH = "EPSG:327"  # UTM zones south of the equator
 
-CLEAR = 0.7  # a date shows the scene if more than this share of its pixels is valid
-BINS = 2000  # of NDVI between -1 and 1, so that a median needs no more memory for more tiles
+
+@dataclass
+class Extent:
+    """Smallest and largest valid value of every band; empty as long as there was none."""
+
+    low: list[int] = field(default_factory=list)
+    high: list[int] = field(default_factory=list)
+
+    def add(self, low: Sequence[int], high: Sequence[int]) -> None:
+        """Widen it to those of a tile."""
+        if low:
+            self.low = [min(pair) for pair in zip(self.low or low, low, strict=True)]
+            self.high = [max(pair) for pair in zip(self.high or high, high, strict=True)]
+
+    def named(self, bands: Sequence[str]) -> dict[str, list[int]]:
+        """[low, high] by band."""
+        return {name: [low, high] for name, low, high in zip(bands, self.low, self.high, strict=False)}
+
+
+@dataclass
+class Orbit:
+    """Radar of one orbit direction: images by day, extent, and pixels known of all."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    extent: Extent = field(default_factory=Extent)
+    known: int = 0
+    pixels: int = 0
 
 
 class Tally:
-    """Counts tiles as they pass by on their way into a store.
+    """Adds up the counts of a season's tiles; in whatever order they come, the document is the same.
 
     Args:
-        reader: Where they come from.
+        study: Whose roles the tiles play.
+        season: Its name.
+        reader: Where the tiles come from. What its `findings` hold is added to those of the counts.
+
+    Attributes:
+        rejected: Why a tile was left out, by id; to be filled.
+        extent: Of the valid reflectance.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, study: Study, season: str, reader: Reader) -> None:
+        self.study, self.season, self.reader = study, season, reader
         self.rejected: dict[str, str] = {}
-        self.splits: Counter[str] = Counter()
-        self.days: set[str] = set()
-        self.images, self.pixels, self.seen = 0, 0, 0
-        self.classes: dict[str, NDArray[np.int64]] = {}
-        C = len(reader.bands)
-        self.low, self.high = np.full(C, np.iinfo(np.int16).max), np.full(C, np.iinfo(np.int16).min)
+        self.extent = Extent()
+        self._classes: dict[str, Counter[str]] = {}
+        self._splits: Counter[str] = Counter()
+        self._images: Counter[str] = Counter()  # by day
+        self._findings: dict[str, dict[str, int]] = {}
+        self._same: dict[str, dict[tuple[float, ...], list[str]]] = {"ground": {}, "images": {}}
+        self._grounds: dict[str, tuple[str, str, Ground, Ground | None]] = {}  # by id: split, crs, whole, labelled
+        self._orbits: dict[str, Orbit] = {}
+        self._greenness = Greenness(season, reader.classes, reader.bands)
 
-    def add(self, tile: Tile) -> None:
-        """Count a tile that goes into the store."""
-        self.images += len(tile.dates)
-        self.pixels += tile.valid.size
-        self.seen += int(tile.valid.sum())
-        self.days.update(str(day) for day in tile.dates)
-        histogram = np.bincount(tile.labels.ravel(), minlength=VOID + 1)
-        for split in tile.split.split():
-            self.splits[split] += 1
-            self.classes[split] = self.classes.get(split, np.zeros(VOID + 1, np.int64)) + histogram
-        if tile.valid.any():
-            for band in range(len(self.low)):
-                values = tile.reflectance[:, band][tile.valid]
-                self.low[band] = min(self.low[band], values.min())
-                self.high[band] = max(self.high[band], values.max())
+    def add(self, count: Count) -> None:
+        """Add a tile that goes into the store."""
+        self.extent.add(count.low, count.high)
+        for split in count.split.split():
+            self._splits[split] += 1
+            self._classes.setdefault(split, Counter()).update(count.classes)
+        self._images.update(count.days)
+        for what, events in count.findings.items():
+            self._findings.setdefault(what, {})[count.id] = events
+        self._same["ground"].setdefault(tuple(count.transform), []).append(count.id)
+        self._same["images"].setdefault(tuple(count.images), []).append(count.id)
+        self._grounds[count.id] = count.split, count.crs, Ground.of(count), Ground.labelled(count)
+        for name, radar in count.radar.items():
+            orbit = self._orbits.setdefault(name, Orbit())
+            orbit.images.update(radar["days"])
+            orbit.extent.add(radar["low"], radar["high"])
+            orbit.known, orbit.pixels = orbit.known + radar["known"], orbit.pixels + radar["pixels"]
+        self._greenness.add(count)
 
-    def document(self, ndvi: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-        """The content of validation.json.
-
-        Args:
-            ndvi: Median by class and month, of `ndvi_by_class_and_month`.
-        """
-        names = dict(enumerate(self.reader.classes)) | {VOID: "(outside every class)"}
-        limits = zip(self.reader.bands, self.low.tolist(), self.high.tolist(), strict=True)
-        return {
-            "tiles": len(self.reader.ids) - len(self.rejected),
+    def document(self) -> dict[str, Any]:
+        """The content of validation.json."""
+        reader, only = self.reader, self.study.dataset.only
+        absent = {why: list(ids) for why, ids in reader.absent.items()}
+        found = {
+            "tiles": len(self._grounds),
+            "listed_ids": len(reader.ids) + sum(map(len, absent.values())),
+            "absent_ids": sum(map(len, absent.values())),
             "rejected_tiles": len(self.rejected),
-            "absent_ids": sum(map(len, self.reader.absent.values())),
-            "images": self.images,
-            "cloud_share": 1 - self.seen / max(self.pixels, 1),
+            "images": self._images.total(),
+            **self._greenness.clouds(),
+            "absent": absent,
             "rejected": self.rejected,
-            "absent": {why: list(ids) for why, ids in self.reader.absent.items()},
-            "findings": {
-                what: {"tiles": len(tiles), "events": sum(tiles.values()), "by_tile": tiles}
-                for what, tiles in self.reader.findings.counts.items()
-            },
-            "splits": dict(self.splits),
-            "dates_per_month": dict(sorted(Counter(day[:7] for day in self.days).items())),
-            "pixels_per_class": {
-                split: {names[i]: int(counts[i]) for i in np.flatnonzero(counts).tolist()}
-                for split, counts in self.classes.items()
-            },
-            "reflectance_range": {name: [low, high] for name, low, high in limits} if self.seen else {},
-            "ndvi": {
-                name: {f"{month:02}": value for month, value in months.items()}
-                for name, months in ndvi.items()
-            },
+            "findings": self._found(),
+            "duplicates": {f"same_{what}": _groups(ids.values()) for what, ids in self._same.items()},
+            "splits": dict(self._splits),
+            "dates_per_month": _by_month(self._images),
+            "pixels_per_class": self._pixels(),
+            "reflectance_range": self.extent.named(reader.bands),
+            "ndvi": self._greenness.medians(),
+            "leaves": self._greenness.leaves(),
+            "radar": {name: _radar(name, orbit) for name, orbit in self._orbits.items()},
+            "distance": self._distance(),
+            "trial": None if only == Only() else only.model_dump(mode="json", exclude_defaults=True),
         }  # fmt: skip
+        south = any(crs.startswith(SOUTH) for _, crs, _, _ in self._grounds.values())
+        signs = {"bands": marks.of_bands(found, self.study.dataset.ignore, south), "values": marks.of_values(found)}
+        return found | {"marks": signs}
+
+    def _found(self) -> dict[str, Any]:
+        """What was repaired, with the rule by which it was."""
+        every = {what: dict(tiles) for what, tiles in self._findings.items()}
+        for what, tiles in self.reader.findings.counts.items():
+            every.setdefault(what, {}).update(tiles)
+        return {
+            what: {"tiles": len(tiles), "events": sum(tiles.values()), "by_tile": tiles}
+            | ({"rule": RULES[what]} if what in RULES else {})
+            for what, tiles in every.items()
+        }
+
+    def _pixels(self) -> dict[str, dict[str, int]]:
+        names = {str(index): name for index, name in enumerate(self.reader.classes)} | {
+            str(VOID): "(outside every class)"
+        }
+        return {split: {names[k]: n for k, n in counts.items()} for split, counts in self._classes.items()}
+
+    def _distance(self) -> dict[str, Any]:
+        """From the labelled ground of test tiles to that of each other role; to all of the ground that pre-trains."""
+        tested = self._playing("test")
+        return {role: found for role in ROLES[:-1] if (found := separation(tested, self._playing(role)))}
+
+    def _playing(self, role: RoleName) -> list[Ground]:
+        """The ground of the tiles that play a role, by id."""
+        rule, lists = getattr(self.study.splits, role), self.study.method.lists
+        found = []
+        for name in sorted(self._grounds):
+            split, _, whole, labelled = self._grounds[name]
+            ground = whole if role == "pretrain" else labelled
+            if ground and plays(rule, name, split, lists):
+                found.append(ground)
+        return found
 
 
-def ndvi_by_class_and_month(store: SeasonStore, most: int = 256) -> dict[str, dict[int, float]]:
-    """NDVI of a class by month (1 to 12) of the season's year: the median over dates of the median over valid pixels.
-
-    Only dates on which more than 70 % of the scene is valid count; the scene of a date is all tiles that have it.
-    The medians over pixels are exact to 0.001.
-
-    Args:
-        store: The season. Without bands B04 and B08 the result is empty.
-        most: Tiles to read, evenly taken from the store.
-    """
-    if not {"B04", "B08"} <= set(store.bands):
-        return {}
-    tiles = np.unique(np.linspace(0, len(store) - 1, most).round().astype(int)).tolist()
-    dates = _clear_dates(store, tiles)
-    counts = np.zeros((len(store.classes), len(dates), BINS), np.int32)
-    for tile in tiles:
-        _count_ndvi(store, tile, dates, counts)
-    found: dict[str, dict[int, float]] = {}
-    for name, by_date in zip(store.classes, counts, strict=True):
-        medians: dict[int, list[float]] = {}
-        for day, histogram in zip(dates, by_date, strict=True):
-            if histogram.any():
-                medians.setdefault(int(str(day)[5:7]), []).append(_median(histogram))
-        if medians:
-            found[name] = {month: round(float(np.median(values)), 4) for month, values in medians.items()}
-    return found
+def _groups(same: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Ids of tiles that are alike, group by group."""
+    return sorted(sorted(ids) for ids in same if len(ids) > 1)
 
 
-def _count_ndvi(store: SeasonStore, tile: int, dates: NDArray[np.datetime64], counts: NDArray[np.int32]) -> None:
-    """Add a tile's NDVI to the histograms [class, date, bin]."""
-    red, nir = store.bands.index("B04"), store.bands.index("B08")
-    kept = np.flatnonzero(np.isin(store.dates(tile), dates))
-    if not len(kept):
-        return
-    reflectance, valid, labels = store.read(tile, kept)
-    r, n = reflectance[:, red].astype(np.float64), reflectance[:, nir].astype(np.float64)
-    bins = np.clip(((n - r) / np.maximum(n + r, 1) + 1) / 2 * BINS, 0, BINS - 1).astype(int)
-    used = valid & (labels < len(store.classes))
-    day = np.searchsorted(dates, store.dates(tile)[kept])[:, None, None]
-    np.add.at(counts, tuple(np.broadcast_to(index, used.shape)[used] for index in (labels, day, bins)), 1)
+def _by_month(images: Iterable[str]) -> dict[str, int]:
+    """Days with an image, by month `2016-05`."""
+    return dict(Counter(day[:7] for day in images))
 
 
-def _clear_dates(store: SeasonStore, tiles: Sequence[int]) -> NDArray[np.datetime64]:
-    """The dates of the season's own year on which the scene shows, ascending."""
-    seen: Counter[np.datetime64] = Counter()
-    pixels: Counter[np.datetime64] = Counter()
-    for tile in tiles:
-        valid = store.read_valid(tile)
-        for day, count in zip(store.dates(tile), valid.sum(axis=(1, 2)).tolist(), strict=True):
-            seen[day] += count
-            pixels[day] += valid[0].size
-    clear = [day for day, count in seen.items() if str(day)[:4] == store.season and count > CLEAR * pixels[day]]
-    return np.array(sorted(clear), "datetime64[D]")
-
-
-def _median(histogram: NDArray[np.int32]) -> float:
-    """The middle of the bins that hold the middle values."""
-    total, half = histogram.cumsum(), histogram.sum() / 2
-    middle = (np.searchsorted(total, half) + np.searchsorted(total, half, side="right")) / 2
-    return float((middle + 0.5) / BINS * 2 - 1)
+def _radar(name: str, orbit: Orbit) -> dict[str, Any]:
+    return {
+        "images": orbit.images.total(),
+        "dates_per_month": _by_month(orbit.images),
+        "missing_share": 1 - orbit.known / max(orbit.pixels, 1),
+        "decibel_x100_range": orbit.extent.named([f"{name}_{band}" for band in RADAR]),
+    }
