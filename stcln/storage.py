@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stcln.errors import BadInput
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 CHUNK = 1 << 20
 UNFINISHED = (".*.part", ".*.old")  # names of what a step is writing or a killed one left; .dvcignore has them too
@@ -48,7 +51,7 @@ def write_json(path: Path, value: Any) -> None:
     part.rename(path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: "Path | UPath") -> Any:
     """Read a JSON file.
 
     Raises:

@@ -1,20 +1,27 @@
-"""The PASTIS layout: arrays of whole patches in .npy files, their dates, folds and ground in metadata.geojson."""
+"""The PASTIS layout: arrays of whole patches in .npy files, their dates, folds and ground in metadata.geojson.
 
-import json
+PASTIS-R adds radar, which `pastis_radar` reads.
+"""
+
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcln.data.only import narrow
+from stcln.data.readers import pastis_radar
+from stcln.data.readers.pastis_files import AGAIN, days, load, transform
 from stcln.data.readers.reading import SPAN, Findings, band_indices, expect, tidy, to_classes, to_int16
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.storage import read_json
-from stcln.study import Dataset
+from stcln.study import Dataset, Only
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 CLASSES = (
@@ -23,7 +30,7 @@ CLASSES = (
     "Potatoes", "Leguminous fodder", "Soybeans", "Orchard", "Mixed cereal", "Sorghum", "Void label",
 )  # fmt: skip
 NODATA = -10000
-AGAIN = "fetch the archive again"
+INTEGERS = "store reflectance x 10,000 as int16, nodata as -10000"
 
 
 class Pastis:
@@ -35,7 +42,7 @@ class Pastis:
     the archive's projection.
 
     Args:
-        root: The directory with metadata.geojson, DATA_S2/ and ANNOTATIONS/.
+        root: The directory with metadata.geojson, DATA_S2/, ANNOTATIONS/ and, in PASTIS-R, DATA_S1A/ and DATA_S1D/.
         dataset: The study's.
         season: The year.
 
@@ -43,29 +50,40 @@ class Pastis:
         BadInput: The metadata are missing or not as they should be.
     """
 
-    def __init__(self, root: Path, dataset: Dataset, season: str) -> None:
+    def __init__(self, root: "Path | UPath", dataset: Dataset, season: str) -> None:
         self.root, self.start, self.metadata = root, dataset.start(season), root / "metadata.geojson"
         self.classes = dataset.classes or CLASSES
-        self.picked = band_indices(str(root), BANDS, dataset.bands)
-        self.bands = tuple(BANDS[i] for i in self.picked)
+        every = BANDS + pastis_radar.offered(root)
+        self.bands = tuple(every[i] for i in band_indices(str(root), every, dataset.bands))
+        self.picked = [BANDS.index(name) for name in self.bands if name in BANDS]
+        _expect_order(self.bands)
+        self.orbits = pastis_radar.by_orbit(self.bands[len(self.picked) :])
         document = read_json(self.metadata)
         try:
             self.crs = self._crs(document)
             features = {str(one["properties"]["ID_PATCH"]): one for one in document["features"]}
         except (AttributeError, KeyError, TypeError) as error:
             raise BadInput(self.metadata, f"not a collection of patches: {error!r}", AGAIN) from None
-        self.features = {name: one for name, one in sorted(features.items()) if self._is_of_season(one["properties"])}
-        stored = {path.stem.removeprefix("S2_") for path in (root / "DATA_S2").glob("S2_*.npy")}
-        self.ids: Sequence[str] = list(self.features)
-        self.sources: Sequence[Path] = (self.metadata, root / "DATA_S2", root / "ANNOTATIONS")
-        self.absent: Mapping[str, Sequence[str]] = {
-            "in metadata.geojson, no S2 file on disk": sorted(self.features.keys() - stored),
-            "S2 file on disk, not in metadata.geojson": sorted(stored - features.keys()),
-            "in metadata.geojson, without dates": [
-                n for n, one in features.items() if not one["properties"].get("dates-S2")
-            ],
-        }
+        self.sources: Sequence[Path | UPath] = tuple(
+            root / name for name in ("metadata.geojson", "DATA_S2", "ANNOTATIONS", *(f"DATA_{o}" for o in self.orbits))
+        )
+        self._list(features, dataset.only)
         self.findings = Findings()
+
+    def _list(self, features: Mapping[str, Any], only: Only) -> None:
+        """Set what is to be read of the season, and what is absent."""
+        here = {name: one["properties"] for name, one in sorted(features.items()) if self._is_of_season(one)}
+        folder = self.root / "DATA_S2"
+        stored = {path.stem.removeprefix("S2_") for path in folder.iterdir()} if folder.is_dir() else set()
+        splits, stored = narrow(only, {name: f"fold_{one.get('Fold')}" for name, one in here.items()}, stored)
+        undated = [name for name, one in features.items() if not one["properties"].get("dates-S2")]
+        self.features = {name: features[name] for name in splits}
+        self.ids: Sequence[str] = list(splits)  # without its file a patch is broken: the public archive is whole
+        self.absent: Mapping[str, Sequence[str]] = {
+            "in metadata.geojson, no S2 file on disk": sorted(splits.keys() - stored),
+            "S2 file on disk, not in metadata.geojson": sorted(stored - features.keys()),
+            "in metadata.geojson, without dates": undated if only == Only() else [],
+        }
 
     def read(self, tile: str) -> Tile:
         """Read one patch.
@@ -76,24 +94,29 @@ class Pastis:
         properties = self.features[tile]["properties"]
         path, truth = (self.root / name for name in (f"DATA_S2/S2_{tile}.npy", f"ANNOTATIONS/TARGET_{tile}.npy"))
         where = str(path)
-        images = _load(path)
-        dates = _dates(where, properties)
+        images = load(path, "iu", INTEGERS)
+        dates = days(where, properties, "dates-S2")
         if images.ndim != 4:
             raise BadInput(where, f"{images.ndim} dimensions, not T,C,H,W", AGAIN)
         side = images.shape[-1]
         expect(where, "the array", images.shape, (len(dates), len(BANDS), side, side))
-        target = _load(truth)
+        target = load(truth, "iu", INTEGERS)
         expect(str(truth), "the array", target.shape, (3, side, side))
         same = {index: index for index in range(len(self.classes))}
         labels = to_classes(str(truth), target[0], same, "see dataset.classes")
-        valid = (images != NODATA).any(axis=1)
-        series = (dates, to_int16(images[:, self.picked], tile, self.findings), valid)
+        valid = _seen(images)
+        images = images if self.picked == list(range(len(BANDS))) else images[:, self.picked]
+        series = (dates, to_int16(images, tile, self.findings), valid)
         dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)
+        radar = {
+            orbit: pastis_radar.read_radar(self.root, properties, orbit, planes, self.start, side, self.findings)
+            for orbit, planes in self.orbits.items()
+        }
         try:
-            fold, transform = properties["Fold"], _transform(self.features[tile]["geometry"]["coordinates"], side)
+            fold, place = properties["Fold"], transform(self.features[tile]["geometry"]["coordinates"], side)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise BadInput(f"{self.metadata}, patch {tile}", f"no fold or no ground: {error}", AGAIN) from None
-        return Tile(tile, f"fold_{fold}", reflectance, dates, valid, labels, self.crs, transform)
+        return Tile(tile, f"fold_{fold}", reflectance, dates, valid, labels, self.crs, place, radar)
 
     def _crs(self, document: dict[str, Any]) -> str:
         name = str(document.get("crs", {}).get("properties", {}).get("name", ""))
@@ -101,52 +124,25 @@ class Pastis:
             raise BadInput(f"{self.metadata}, field crs", f"{name!r} names no EPSG code", AGAIN)
         return f"EPSG:{found[1]}"
 
-    def _is_of_season(self, properties: dict[str, Any]) -> bool:
-        dates = np.sort(_dates(str(self.metadata), properties))
+    def _is_of_season(self, feature: dict[str, Any]) -> bool:
+        dates = np.sort(days(str(self.metadata), feature["properties"], "dates-S2"))
         begin = np.datetime64(self.start)
         return bool(len(dates)) and bool(begin <= dates[len(dates) // 2] < begin + SPAN)
 
 
-def _dates(where: str, properties: dict[str, Any]) -> NDArray[np.datetime64]:
-    """The dates of a patch in the order of its images; `dates-S2` is an object or the JSON text of one."""
-    found = properties.get("dates-S2", {})
-    try:
-        found = json.loads(found) if isinstance(found, str) else found
-        days = [_day(found[key]) for key in sorted(found, key=int)]
-    except (TypeError, ValueError, AttributeError) as error:
-        problem = f"dates-S2 of patch {properties.get('ID_PATCH')} are not dates: {error}"
-        raise BadInput(where, problem, "mend metadata.geojson") from None
-    return np.array(days, "datetime64[D]") if days else np.array([], "datetime64[D]")
+def _seen(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Where any band is not nodata, bool [T,H,W]; the first band alone mostly tells."""
+    seen: NDArray[np.bool_] = images[:, 0] != NODATA
+    for band in range(1, images.shape[1]):
+        if seen.all():
+            break
+        seen |= images[:, band] != NODATA
+    return seen
 
 
-def _day(value: object) -> date:
-    try:
-        return datetime.strptime(str(value), "%Y%m%d").date()
-    except ValueError:
-        raise ValueError(f"{value!r} is not YYYYMMDD") from None
-
-
-def _load(path: Path) -> NDArray[np.integer[Any]]:
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise BadInput(path, "the file is missing", AGAIN) from None
-    except (ValueError, EOFError, OSError) as error:
-        raise BadInput(path, f"not a whole .npy file: {error}", AGAIN) from None
-    if array.dtype.kind not in "iu":
-        problem = f"holds {array.dtype}, not integers" + (
-            " and NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
-        )
-        raise BadInput(path, problem, "store reflectance x 10,000 as int16, nodata as -10000")
-    return array
-
-
-def _transform(coordinates: Any, side: int) -> tuple[float, float, float, float, float, float]:
-    """Affine coefficients from a patch's polygon: its corners nearest to north-west, north-east and south-west."""
-    corners = np.array([point[:2] for polygon in coordinates for ring in polygon for point in ring], np.float64)
-    if not np.isfinite(corners).all():
-        raise ValueError(f"a corner of the polygon is {corners[~np.isfinite(corners)][0]}")
-    x, y = corners.T
-    (x0, y0), (x1, y1), (x2, y2) = (corners[i] for i in (np.argmax(y - x), np.argmax(x + y), np.argmin(x + y)))
-    a, b, d, e = (x1 - x0) / side, (x2 - x0) / side, (y1 - y0) / side, (y2 - y0) / side
-    return float(a), float(b), float(x0), float(d), float(e), float(y0)
+def _expect_order(bands: Sequence[str]) -> None:
+    """Refuse an order of bands in which a tile's series do not lie one behind the other."""
+    series = ["" if name in BANDS else name.partition("_")[0] for name in bands]
+    if series[0] or series != sorted(series):
+        problem = f"{', '.join(bands)} are not optical bands, then those of S1A, then those of S1D"
+        raise BadInput("params.yaml, field dataset.bands", problem, "order them so, with an optical one in front")
