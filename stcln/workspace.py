@@ -27,8 +27,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "report": (*READ, "data/lengths.py", "palette.py", "report"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
-        *READ, "data/lengths.py", "data/readers/__init__.py", "data/readers/cube.py", "data/readers/reading.py",
-        "geotiff.py", "model", "palette.py", "predict.py",
+        *READ, "data/lengths.py", "data/readers/__init__.py", "data/readers/blocks.py", "data/readers/cube.py",
+        "data/readers/reading.py", "geotiff.py", "model", "palette.py", "predict.py",
     ),
 }  # fmt: skip
 

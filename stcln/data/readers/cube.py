@@ -1,4 +1,4 @@
-"""A data cube of one's own: a NetCDF file or a Zarr store a season, read lazily.
+"""A data cube of one's own: a NetCDF file or a Zarr store a season, on a disk or in a bucket, read lazily.
 
 Dimensions time, y, x; one variable a band (B02, B03, ...); a label variable (y, x) with CF flag_values and
 flag_meanings; an optional scene classification `SCL`; a coordinate reference system in attribute `crs` or a CF grid
@@ -6,6 +6,9 @@ mapping.
 """
 
 import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from upath import UPath
 
+from stcln.data.readers.blocks import check_chunks, few_at_once, open_dataset
 from stcln.data.readers.reading import Findings, band_name, to_int16
 from stcln.errors import BadInput
 
@@ -25,13 +30,32 @@ USABLE = (4, 5, 6, 7)
 Left out: nodata, saturated, dark, shadow, medium and high cloud, cirrus, snow.
 """
 NEAR = 1e-6
+BROKEN = (OSError, RuntimeError, ValueError, KeyError, EOFError, zlib.error)  # of HDF5, Zarr and their codecs
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a cube as stored, all dates, north up.
+
+    Attributes:
+        bands: By index of the band, in the type of the file [T,H,W].
+        scene: Scene classes [T,H,W]; None where the cube has none.
+    """
+
+    bands: dict[int, NDArray[Any]]
+    scene: NDArray[Any] | None
+
+    def part(self, rows: slice, columns: slice) -> "Window":
+        """A rectangle of this one, without a copy."""
+        bands = {i: band[:, rows, columns] for i, band in self.bands.items()}
+        return Window(bands, None if self.scene is None else self.scene[:, rows, columns])
 
 
 class Cube:
     """One cube, opened lazily: only what `read` asks for is read.
 
     Attributes:
-        path: The file or directory.
+        path: The file or directory; a `UPath` where it lies in a bucket.
         season: Attribute `season`, else the year in the name.
         crs: `EPSG:<code>`.
         bands: All bands, in the file's order, with two digits.
@@ -40,24 +64,26 @@ class Cube:
         shape: H, W in pixels.
         resolution: Side of a pixel in metres.
         left, top: Outer corner in metres.
+        south_up: Whether the first row stored is the southernmost.
 
     Raises:
         BadInput: It is not such a cube; the missing part is named.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | UPath) -> None:
         self.path = path
-        engine = "zarr" if path.is_dir() else "netcdf4"
         try:
-            data = xr.open_dataset(path, engine=engine, mask_and_scale=False, chunks=None, cache=False)
-        except (OSError, ValueError, KeyError) as error:
+            data = open_dataset(path)
+        except BROKEN as error:
             raise BadInput(path, f"not a NetCDF file or Zarr store: {error}", "convert it with xarray") from None
         if missing := {"time", "y", "x"} - set(data.coords):
             raise BadInput(path, f"no coordinate {', '.join(sorted(missing))}", "name the dimensions time, y and x")
         self.names = [str(name) for name in data if re.fullmatch(r"B\d\d?A?", str(name))]
         if not self.names:
             raise BadInput(path, "no band variable", "name one variable a band B02, B03, ...")
-        self.data = data.transpose("time", "y", "x", missing_dims="ignore")
+        self.data = data
+        for name in (*self.names, "SCL"):
+            self._check(name)
         self.bands = tuple(band_name(name) for name in self.names)
         self.crs = self._crs()
         if data.time.dtype.kind != "M":
@@ -65,7 +91,11 @@ class Cube:
             raise BadInput(f"{path}, coordinate time", problem, "give it CF units such as `days since 2018-01-01`")
         self.dates = data.time.values.astype("datetime64[D]")
         self.shape = (data.sizes["y"], data.sizes["x"])
+        self.south_up = bool(data.y.values[-1] > data.y.values[0])
         self.resolution, self.left, self.top = self._ground()
+
+    def __reduce__(self) -> tuple[type["Cube"], tuple[Path | UPath]]:
+        return Cube, (self.path,)  # in another process it is opened anew
 
     @cached_property
     def season(self) -> str:
@@ -80,7 +110,7 @@ class Cube:
         Raises:
             BadInput: There is none, or more than one.
         """
-        found = [v for v in self.data.data_vars.values() if v.dims == ("y", "x") and "flag_meanings" in v.attrs]
+        found = [v for v in self.data.data_vars.values() if {*v.dims} == {"y", "x"} and "flag_meanings" in v.attrs]
         if len(found) != 1:
             problem = f"{len(found)} variables (y, x) with flag_values and flag_meanings"
             raise BadInput(self.path, problem, "keep one label variable with CF flags")
@@ -96,19 +126,33 @@ class Cube:
             raise BadInput(f"{self.path}, variable {self.label.name}", problem, "give every value one name")
         return dict(zip(values, names, strict=True))
 
-    def read(
-        self, rows: slice, columns: slice, picked: list[int], tile: str, findings: Findings
-    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-        """Read a window, north up, all stored dates.
+    def variables(self, picked: Sequence[int]) -> list[xr.DataArray]:
+        """What `load` reads but the labels, unread."""
+        return [self.data[name] for name in (*(self.names[i] for i in picked), "SCL") if name in self.data]
+
+    def load(self, rows: slice, columns: slice, picked: Sequence[int]) -> Window:
+        """Read a rectangle from the file, each of its chunks once.
+
+        Args:
+            rows: From the north.
+            columns: From the west.
+            picked: Indices of the bands.
+
+        Raises:
+            BadInput: A chunk is broken; the variable is named.
+        """
+        bands = {i: self._load(self.names[i], rows, columns) for i in picked}
+        return Window(bands, self._load("SCL", rows, columns) if "SCL" in self.data else None)
+
+    def decode(self, window: Window, tile: str, findings: Findings) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Reflectance and validity of what was loaded.
 
         A pixel is valid where SCL is usable (without SCL: anywhere), no band is NaN or the `_FillValue` it declares,
         and not all are 0, which is nodata in a band that declares none. CF scale_factor and add_offset give
         reflectance; numbers without them are x 10,000 already.
 
         Args:
-            rows: Of the window, from the north.
-            columns: Of the window, from the west.
-            picked: Indices of the bands.
+            window: Its bands become C, in their order there.
             tile: Name for the findings.
             findings: Clipped values are told to it.
 
@@ -116,9 +160,8 @@ class Cube:
             Reflectance x 10,000 int16 [T,C,H,W], valid bool [T,H,W].
         """
         images, empty, missing, broken = [], [], [], []
-        for i in picked:
-            variable = self._window(self.data[self.names[i]], rows, columns)
-            raw, at = variable.values, variable.attrs
+        for i, raw in window.bands.items():
+            at = self.data[self.names[i]].attrs
             broken.append(np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool))
             filled = raw == at.get("_FillValue", 0)
             missing.append(broken[-1] | filled if "_FillValue" in at else broken[-1])
@@ -128,17 +171,39 @@ class Cube:
             images.append(to_int16(np.where(missing[-1], 0, raw), tile, findings))
         findings.add("pixels with NaN, invalid", tile, int(np.any(broken, axis=0).sum()))
         valid = ~np.any(missing, axis=0) & ~np.all(empty, axis=0)
-        if "SCL" in self.data:
-            valid &= np.isin(self._window(self.data.SCL, rows, columns).values, USABLE)
+        if window.scene is not None:
+            valid &= np.isin(window.scene, USABLE)
         return np.stack(images, axis=1), valid
 
-    def labels(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Raw labels of a window [H,W], north up."""
-        return self._window(self.label, rows, columns).values
+    def read(
+        self, rows: slice, columns: slice, picked: Sequence[int], tile: str, findings: Findings
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Load a rectangle and decode it; see there."""
+        return self.decode(self.load(rows, columns, picked), tile, findings)
 
-    def _window(self, variable: xr.DataArray, rows: slice, columns: slice) -> xr.DataArray:
-        south_up = self.data.y.values[-1] > self.data.y.values[0]
-        return variable.isel(y=slice(None, None, -1) if south_up else slice(None)).isel(y=rows, x=columns)
+    def labels(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Raw labels of a rectangle [H,W], north up."""
+        return self._load(str(self.label.name), rows, columns)
+
+    def _load(self, name: str, rows: slice, columns: slice) -> NDArray[Any]:
+        H, found = self.shape[0], self.data[name]
+        stored = slice(max(H - rows.stop, 0), H - rows.start) if self.south_up else rows
+        try:
+            with few_at_once(found):
+                part = found.isel(y=stored, x=columns).load()
+        except BROKEN as error:
+            where = f"{self.path}, variable {name}, rows from {rows.start}, columns from {columns.start}"
+            raise BadInput(where, f"not readable: {error}", "fetch the cube again") from None
+        values: NDArray[Any] = part.transpose("time", "y", "x", missing_dims="ignore").values
+        return values[..., ::-1, :] if self.south_up else values
+
+    def _check(self, name: str) -> None:
+        """Refuse a band, or scene classes, of other dimensions or in chunks beyond memory."""
+        if name in self.data:
+            found, where = self.data[name], f"{self.path}, variable {name}"
+            if {*found.dims} != {"time", "y", "x"}:
+                raise BadInput(where, f"has dimensions {found.dims}", "give it time, y and x")
+            check_chunks(where, found)
 
     def _crs(self) -> str:
         maps = [v.attrs for v in self.data.variables.values() if {"crs_wkt", "spatial_ref"} & set(v.attrs)]
@@ -161,12 +226,12 @@ class Cube:
         return size, float(x[0]) - size / 2, float(y.max()) + size / 2
 
 
-def paths(root: Path) -> list[Path]:
+def paths(root: Path | UPath) -> list[Path | UPath]:
     """The files and directories in a directory that should be cubes."""
-    found = sorted(root.iterdir()) if root.is_dir() else []
+    found: list[Path | UPath] = sorted(root.iterdir(), key=str) if root.is_dir() else []
     return [path for path in found if path.suffix in (".nc", ".nc4", ".zarr")]
 
 
-def find(root: Path) -> list[Cube]:
+def find(root: Path | UPath) -> list[Cube]:
     """The cubes in a directory, opened."""
     return [Cube(path) for path in paths(root)]

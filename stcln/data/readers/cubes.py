@@ -2,18 +2,25 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from upath import UPath
 
-from stcln.data.readers.cube import NEAR, Cube, find
+from stcln.data.readers.blocks import group
+from stcln.data.readers.cube import NEAR, Cube, Window, find
 from stcln.data.readers.reading import Findings, band_indices, class_table, tidy, to_classes
-from stcln.data.tile import Tile
+from stcln.data.tile import VOID, Tile
 from stcln.errors import BadInput
 from stcln.study import Dataset
 
 SPLITS = ("train", "train", "validation", "test")
 """Split of a tile by (row + 2 column) mod 4 on the map's grid: every square of 2 x 2 tiles has two, one and one."""
+
+_Read = tuple[Window, NDArray[Any]]  # as stored: images, and raw labels [H,W]
 
 
 class Cubes:
@@ -22,18 +29,24 @@ class Cubes:
     The cube is cut into squares of `dataset.tile` pixels from its north-west corner. A tile's name and split come from
     where its south-west corner lies on a grid of such squares from the origin of the map's coordinates, so the same
     ground has the same name and split in every season; cubes that overlap on shifted grids are refused. What is left at
-    the east and south edge is not read and counted.
+    the east and south edge is not read and counted. Labels nearer than `dataset.buffer` pixels to a square of another
+    split, whether the cube has that square or not, become 255.
+
+    The block of tiles that share chunks of the file is read once, for the tiles asked for one after another.
 
     Args:
-        root: The directory of cubes.
+        root: The directory of cubes, on a disk or in a bucket.
         dataset: The study's.
         season: The year.
+
+    Attributes:
+        batches: `ids` by block: one process reads those of a batch in turn.
 
     Raises:
         BadInput: No cube, or more than one, is of this season, or one is not as it should be.
     """
 
-    def __init__(self, root: Path, dataset: Dataset, season: str) -> None:
+    def __init__(self, root: Path | UPath, dataset: Dataset, season: str) -> None:
         cubes = find(root)
         mine = [cube for cube in cubes if cube.season == season]
         if len(mine) != 1:
@@ -41,16 +54,20 @@ class Cubes:
             raise BadInput(
                 root, problem, "keep one .nc or .zarr a season, its attribute `season` or name telling the year"
             )
-        self.cube, self.start = mine[0], dataset.start(season)
-        self.sources: Sequence[Path] = (mine[0].path,)
-        _check_grids(mine[0], cubes, dataset.tile)
+        self.cube, self.start, self.side = mine[0], dataset.start(season), dataset.tile
+        self.sources: Sequence[Path | UPath] = (mine[0].path,)
+        _check_grids(mine[0], cubes, self.side)
+        self.buffer = _buffer(dataset)
         self.picked = band_indices(str(self.cube.path), self.cube.bands, dataset.bands)
         self.bands = tuple(self.cube.bands[i] for i in self.picked)
         self.classes, self.table = class_table(f"{self.cube.path}, flag_meanings", self.cube.flags, dataset.classes)
-        self.side, (H, W) = dataset.tile, self.cube.shape
+        H, W = self.cube.shape
         places = itertools.product(range(0, H - self.side + 1, self.side), range(0, W - self.side + 1, self.side))
         self.corners = {"n{}e{}".format(*self._cell(*place)): place for place in places}
         self.ids: Sequence[str] = list(self.corners)
+        self.batches = group(self.corners, self.side, self.cube.variables(self.picked), self.cube.south_up)
+        self.batch_of = {name: at for at, names in enumerate(self.batches) for name in names}
+        self.block: _Block | None = None
         self.absent: Mapping[str, Sequence[str]] = {}
         self.findings = Findings()
         rest = H * W - len(self.ids) * self.side**2
@@ -60,25 +77,86 @@ class Cubes:
         """Read one tile.
 
         Raises:
-            BadInput: A label is without flag, or no date is in the season.
+            BadInput: A chunk is broken, a label is without flag, or no date is in the season.
         """
         row, column = self.corners[tile]
-        rows, columns = slice(row, row + self.side), slice(column, column + self.side)
         where, size = f"{self.cube.path}, tile {tile}", self.cube.resolution
-        labels = to_classes(
-            where, self.cube.labels(rows, columns), self.table, "give it a flag_value and a flag_meaning"
-        )
-        series = (self.cube.dates, *self.cube.read(rows, columns, self.picked, tile, self.findings))
+        window, raw = self._window(tile)
+        remedy = "give it a flag_value and a flag_meaning"
+        labels = self._buffered(tile, to_classes(where, raw, self.table, remedy))
+        series = (self.cube.dates, *self.cube.decode(window, tile, self.findings))
         dates, reflectance, valid = tidy(where, tile, self.start, series, self.findings)
-        north, east = self._cell(row, column)
         transform = (size, 0.0, self.cube.left + column * size, 0.0, -size, self.cube.top - row * size)
-        return Tile(tile, SPLITS[(north + 2 * east) % 4], reflectance, dates, valid, labels, self.cube.crs, transform)
+        split = _split(*self._cell(row, column))
+        return Tile(tile, split, reflectance, dates, valid, labels, self.cube.crs, transform)
+
+    def _window(self, tile: str) -> _Read:
+        """The tile as stored: of its block, or alone where the block has a broken chunk."""
+        row, column = self.corners[tile]
+        if self.block is None or self.block.number != self.batch_of[tile]:
+            self.block = None  # two blocks are never held at once
+            self.block = self._load(self.batch_of[tile])
+        if self.block.read is None:
+            return self._rectangle(slice(row, row + self.side), slice(column, column + self.side))
+        top, left = row - self.block.corner[0], column - self.block.corner[1]
+        window, raw = self.block.read
+        rows, columns = slice(top, top + self.side), slice(left, left + self.side)
+        return window.part(rows, columns), raw[rows, columns]
+
+    def _load(self, number: int) -> "_Block":
+        rows, columns = zip(*(self.corners[name] for name in self.batches[number]), strict=True)
+        extent = slice(min(rows), max(rows) + self.side), slice(min(columns), max(columns) + self.side)
+        try:
+            read = self._rectangle(*extent)
+        except BadInput:
+            read = None
+        return _Block(number, (min(rows), min(columns)), read)
+
+    def _rectangle(self, rows: slice, columns: slice) -> _Read:
+        return self.cube.load(rows, columns, self.picked), self.cube.labels(rows, columns)
+
+    def _buffered(self, tile: str, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The labels without those in the buffer to any of the eight squares around that has another split."""
+        north, east = self._cell(*self.corners[tile])
+        taken = np.zeros(labels.shape, bool)
+        edge = {1: slice(None, self.buffer), 0: slice(None), -1: slice(self.side - self.buffer, None)}
+        for up, right in itertools.product((-1, 0, 1), repeat=2):
+            if _split(north + up, east + right) != _split(north, east):
+                taken[edge[up], edge[-right]] = True
+        self.findings.add("pixels in the buffer to another split, without label", tile, int(taken.sum()))
+        return np.where(taken, VOID, labels)
 
     def _cell(self, row: int, column: int) -> tuple[int, int]:
         """Row and column, on the map's grid, of the tile whose north-west pixel is (row, column)."""
         size, ground = self.cube.resolution, self.side * self.cube.resolution
         south, west = self.cube.top - (row + self.side) * size, self.cube.left + column * size
         return int(np.floor(south / ground + NEAR)), int(np.floor(west / ground + NEAR))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The block of tiles that was read last.
+
+    Attributes:
+        number: Index into `batches`.
+        corner: Row and column of its north-west pixel.
+        read: What was read; None where a chunk is broken.
+    """
+
+    number: int
+    corner: tuple[int, int]
+    read: _Read | None
+
+
+def _split(north: int, east: int) -> str:
+    return SPLITS[(north + 2 * east) % 4]
+
+
+def _buffer(dataset: Dataset) -> int:
+    if 2 * dataset.buffer >= dataset.tile:
+        problem = f"{dataset.buffer} pixels on both sides leave nothing of a tile of {dataset.tile}"
+        raise BadInput("params.yaml, field dataset.buffer", problem, "make it smaller, or dataset.tile larger")
+    return dataset.buffer
 
 
 def _check_grids(cube: Cube, cubes: list[Cube], side: int) -> None:

@@ -70,6 +70,15 @@ class Reader(Protocol):
         """
 
 
+def batches(reader: Reader) -> Sequence[Sequence[str]]:
+    """A reader's ids in batches, each for one process to read in turn: its tiles share what is read of the archive.
+
+    A reader whose tiles share something has them as its attribute `batches`; else every tile is alone.
+    """
+    found: Sequence[Sequence[str]] = getattr(reader, "batches", [[name] for name in reader.ids])
+    return found
+
+
 def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings, of: str = "") -> Cube3:
     """Sort a series, merge the images of one day, leave out dates outside the season's span [start, start + 475 days).
 
