@@ -6,16 +6,14 @@
     date        int32 [tile,time]            CF days since the season's start, -1 where padded
     transform   float64 [tile,6]             (a, b, c, d, e, f) of `Tile`
     tile, split, band                        names
+    S1A, S1D    int16 [tile,S1A_time,S1A_band,y,x]   radar, decibel x 100, on dates of its own; -32768 is nodata
+    date_S1A    int32 [tile,S1A_time]        as `date`
 
-The same tiles give the same bytes. Which tiles belong in it is `prepare`'s decision.
+A chunk holds up to 16 dates, all bands and up to 32 pixels of a side of one tile; a shard all dates of some tiles. The same tiles give the same bytes. Which tiles belong in it is `prepare`'s decision.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import date
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,84 +21,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from upath import UPath
-from zarr.errors import ZarrUserWarning
 
-from stcln.data.store.arrays import Arrays, Moments
 from stcln.data.store.chunks import Files, Local, Sharded, Window
+from stcln.data.store.radar import Orbit
 from stcln.data.store.remote import Remote
-from stcln.data.tile import Tile
+from stcln.data.store.write import FORMAT, ORBITS, Header, write
 from stcln.errors import BadInput, refusals_of_a_server
 
-FORMAT = 2
+__all__ = ["Header", "SeasonStore", "Window", "write"]
 CACHE = 8 << 30
 """Most bytes of a store on a server that are held on the local disk."""
 BROKEN = (KeyError, TypeError, ValueError, RuntimeError, OSError)  # of Zarr and its codecs, on torn or foreign files
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What all tiles of a store share.
-
-    Attributes:
-        season: Its name, a year.
-        start: Day 0 of positions.
-        layout: Format of the archive.
-        bands: Band names, in the order of C.
-        classes: Class names by index.
-        ignore: Indices of the classes out of loss and metrics.
-        simulated: Whether the data are simulated.
-    """
-
-    season: str
-    start: date
-    layout: str
-    bands: tuple[str, ...]
-    classes: tuple[str, ...]
-    ignore: tuple[int, ...]
-    simulated: bool
-
-
-def write(path: Path, tiles: Iterable[Tile], header: Header, trained_on: Callable[[Tile], bool]) -> None:
-    """Write a store, a shard at a time.
-
-    Args:
-        path: Directory, empty or absent.
-        tiles: Tiles of one shape [C,H,W] and one crs, in the order they get; T may differ.
-        header: What they share.
-        trained_on: Whether a tile's valid pixels count in `band_mean` and `band_std`.
-
-    Raises:
-        BadInput: There is no tile.
-    """
-    stream = iter(tiles)
-    first = next(stream, None)
-    if first is None:
-        raise BadInput(path, "no tile to write", "check dataset.root and the season's files")
-    group = zarr.create_group(path, zarr_format=3)
-    arrays = Arrays(group, first, header.start, header.bands)
-    moments = Moments(len(header.bands))
-    for batch in _batches(first, stream, arrays.batch):
-        arrays.append(batch)
-        for tile in batch:
-            if trained_on(tile):
-                moments.add(tile)
-    arrays.finish()
-    attributes = {
-        "format": FORMAT, "season": header.season, "season_start": header.start.isoformat(), "layout": header.layout,
-        "crs": first.crs, "class_names": list(header.classes), "ignore": list(header.ignore),
-        "simulated": header.simulated, **moments.attributes(),
-    }  # fmt: skip
-    group.attrs.update(attributes)
-    with warnings.catch_warnings():  # the specification has no consolidated metadata yet; xarray reads them
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        zarr.consolidate_metadata(str(path))
-
-
-def _batches(first: Tile, rest: Iterator[Tile], size: int) -> Iterator[list[Tile]]:
-    batch = [first, *islice(rest, size - 1)]
-    while batch:
-        yield batch
-        batch = list(islice(rest, size))
 
 
 def _broken(path: Path | UPath, why: object) -> BadInput:
@@ -120,8 +51,9 @@ class SeasonStore:
     Attributes:
         path: Its directory, or where it lies on a server.
         season, layout, crs, start, simulated: As in `Header`; crs as `EPSG:<code>`.
-        bands, classes, ignore: Band names, class names, indices of ignored classes.
-        mean, std: float32 [C], reflectance x 10,000, of the valid pixels of tiles trained on; NaN if there are none.
+        bands, classes, ignore: Band names (radar after optical), class names, indices of ignored classes.
+        mean, std: float32 [C], reflectance x 10,000 and decibel x 100, of the valid pixels of tiles trained on; NaN if
+            there are none.
         ids, splits: By tile; several native splits of a tile are separated by spaces.
         size: Height and width of every tile in pixels.
     """
@@ -132,7 +64,9 @@ class SeasonStore:
         self.season, self.layout, self.crs, self.simulated = at["season"], at["layout"], at["crs"], at["simulated"]
         self.start = date.fromisoformat(at["season_start"])
         self.classes, self.ignore = tuple(at["class_names"]), tuple(at["ignore"])
-        self.bands = tuple(str(name) for name in self._array("band")[:])
+        orbits = [orbit for orbit in ORBITS if orbit in group]
+        radar = [name for orbit in orbits for name in cast(Any, group[orbit].attrs["bands"])]
+        self.bands = (*(str(name) for name in self._array("band")[:]), *radar)
         self.mean, self.std = (
             np.array(at[key] or [np.nan] * len(self.bands), np.float32) for key in ("band_mean", "band_std")
         )
@@ -145,6 +79,7 @@ class SeasonStore:
             Sharded(files, self._sizes, self._array(name)) for name in ("reflectance", "valid", "label")
         )
         self.size: tuple[int, int] = self._label.shape[1:]
+        self._orbits = [self._orbit(files, orbit) for orbit in orbits]
 
     @classmethod
     def open(cls, path: Path | UPath | str, cache: int = CACHE) -> Self:
@@ -176,17 +111,23 @@ class SeasonStore:
             raise ValueError(f"its format is {found}, not {FORMAT}")
         if not (self._days >= 0).any(axis=1).all():
             raise ValueError("a tile has no date")
-        batch, steps = self._reflectance.shard[:2]
-        for at in range(0, len(self), batch):
-            times = range(0, int((self._days[at : at + batch] >= 0).sum(1).max()), steps)
-            shard = at // batch
-            wanted = [f"label/c/{shard}/0/0", *(f"valid/c/{shard}/{t // steps}/0/0" for t in times)]
-            wanted += [f"reflectance/c/{shard}/{t // steps}/0/0/0" for t in times]
-            if absent := [name for name in wanted if name not in self._sizes]:
-                raise ValueError(f"file {absent[0]} is missing")
+        arrays = (self._label, self._reflectance, self._valid, *(orbit.array for orbit in self._orbits))
+        wanted = [
+            "/".join((array.name, "c", str(shard), *"0" * (len(array.shape) - 1)))
+            for array in arrays
+            for shard in range(-(-len(self) // array.shard[0]))
+        ]
+        if absent := [name for name in wanted if name not in self._sizes]:
+            raise ValueError(f"file {absent[0]} is missing")
 
     def _array(self, name: str) -> Any:
         return self._group[name]
+
+    def _orbit(self, files: Files, name: str) -> Orbit:
+        array = self._array(name)
+        first = self.bands.index(array.attrs["bands"][0])
+        mean = self.mean[first : first + array.shape[2]]
+        return Orbit(Sharded(files, self._sizes, array), self._array(f"date_{name}")[:], self._days, mean)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -213,17 +154,22 @@ class SeasonStore:
             window: Row, column and side in pixels; None: the whole tile.
 
         Returns:
-            Reflectance int16 [T,C,H,W], valid bool [T,H,W], labels uint8 [H,W].
+            All bands int16 [T,C,H,W], valid bool [T,H,W], labels uint8 [H,W]. Radar at a date is the latest image that
+            is not after it; where there is none, or nodata, the band's mean.
         """
         keep = np.arange(len(self.dates(tile))) if dates is None else dates
-        reflectance, valid = (self._part(array, tile, keep, window) for array in (self._reflectance, self._valid))
-        return reflectance, valid, self.read_labels(tile, window)
+        valid, *bands = (
+            self._part(array, tile, keep, window) for array in (self._valid, self._reflectance, *self._orbits)
+        )
+        return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=1), valid, self.read_labels(tile, window)
 
     def read_labels(self, tile: int, window: Window | None = None) -> NDArray[np.uint8]:
         """The labels of a tile or a window of it, uint8 [H,W], without reading its images."""
         return self._part(self._label, tile, None, window)
 
-    def _part(self, array: Sharded, tile: int, times: NDArray[np.intp] | None, window: Window | None) -> NDArray[Any]:
+    def _part(
+        self, array: Sharded | Orbit, tile: int, times: NDArray[np.intp] | None, window: Window | None
+    ) -> NDArray[Any]:
         try:
             return array.read(tile, times, window or (0, 0, max(self.size)))
         except BadInput:
