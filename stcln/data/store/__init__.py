@@ -9,7 +9,8 @@
     S1A, S1D    int16 [tile,S1A_time,S1A_band,y,x]   radar, decibel x 100, on dates of its own; -32768 is nodata
     date_S1A    int32 [tile,S1A_time]        as `date`
 
-A chunk holds up to 16 dates, all bands and up to 32 pixels of a side of one tile; a shard all dates of some tiles. The same tiles give the same bytes. Which tiles belong in it is `prepare`'s decision.
+A chunk holds up to 16 dates, all bands and up to 32 pixels of a side of one tile; a shard some tiles, all their dates.
+The same tiles give the same bytes. Which tiles belong in it is `prepare`'s decision.
 """
 
 from contextlib import nullcontext
@@ -157,11 +158,16 @@ class SeasonStore:
             All bands int16 [T,C,H,W], valid bool [T,H,W], labels uint8 [H,W]. Radar at a date is the latest image that
             is not after it; where there is none, or nodata, the band's mean.
         """
+        return *self.read_images(tile, dates, window), self.read_labels(tile, window)
+
+    def read_images(
+        self, tile: int, dates: NDArray[np.intp] | None = None, window: Window | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """The same without labels: all bands int16 [T,C,H,W], valid bool [T,H,W]."""
         keep = np.arange(len(self.dates(tile))) if dates is None else dates
-        valid, *bands = (
-            self._part(array, tile, keep, window) for array in (self._valid, self._reflectance, *self._orbits)
-        )
-        return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=1), valid, self.read_labels(tile, window)
+        arrays: list[Sharded | Orbit] = [self._valid, self._reflectance, *self._orbits]
+        valid, *bands = (self._part(array, tile, keep, window) for array in arrays)
+        return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=1), valid
 
     def read_labels(self, tile: int, window: Window | None = None) -> NDArray[np.uint8]:
         """The labels of a tile or a window of it, uint8 [H,W], without reading its images."""
