@@ -26,8 +26,8 @@ def in_source(dataset: Dataset, root: Path) -> list[str]:
     top = (root / dataset.source / dataset.root).resolve()
     if "://" in dataset.source or not top.is_dir():
         return []
-    found = {"cube": _cubes, "mtlcc": _folders, "pastis": _dates}[dataset.layout](top, dataset)
-    return sorted(found)
+    found = {"cube": _cubes, "mtlcc": _folders, "mtlcc-geotiff": _folders, "pastis": _dates}[dataset.layout]
+    return sorted(found(top, dataset))
 
 
 def _cubes(top: Path, dataset: Dataset) -> set[str]:
@@ -40,7 +40,7 @@ def _cubes(top: Path, dataset: Dataset) -> set[str]:
 
 
 def _folders(top: Path, dataset: Dataset) -> set[str]:
-    """`data19`."""
+    """`data19`; what `data` alone holds is not told by its name."""
     return {f"20{found[1]}" for path in top.iterdir() if (found := FOLDER.match(path.name)) and path.is_dir()}
 
 

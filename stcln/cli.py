@@ -192,7 +192,7 @@ def lineage(
 @app.command()
 def simulate(
     target: Annotated[Path, typer.Argument(help="Directory to write the archive into; must not exist.")],
-    layout: Annotated[str, typer.Option(help="mtlcc, pastis or cube.")] = "mtlcc",
+    layout: Annotated[str, typer.Option(help="mtlcc, mtlcc-geotiff, pastis, pastis-r or cube.")] = "mtlcc",
     season: Annotated[list[str], typer.Option(help="A season; repeat it for more.")] = ["2018", "2019"],  # noqa: B006
     tiles: Annotated[int, typer.Option(help="Tiles a season.")] = 24,
     size: Annotated[int, typer.Option(help="Side of a tile in pixels of 10 m.")] = 24,

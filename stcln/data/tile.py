@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VOID = 255  # a label outside every class
+NODATA = -32768  # of radar
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Radar:
     """A radar image time series of one orbit direction, on the tile's grid, on dates of its own.
 
     Attributes:
-        values: int16 [T,C,H,W], decibel x 100; -32768 = nodata. C is VV, VH, VH/VV.
+        values: int16 [T,C,H,W], decibel x 100; -32768 = nodata. C is what the study keeps of VV, VH, VH/VV. T may be
+            0: the orbit never saw the tile in the season.
         dates: datetime64[D] [T], ascending, each day once.
     """
 

@@ -8,7 +8,7 @@ from stcln.report import figures, html
 from stcln.report.collect import Results
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-MASKLESS = ("mtlcc", "pastis")  # layouts without a cloud mask
+MASKLESS = ("mtlcc", "mtlcc-geotiff", "pastis")  # layouts without a cloud mask
 MOST = 20  # ids or tiles named in a list
 
 

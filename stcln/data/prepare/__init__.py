@@ -8,6 +8,7 @@ from stcln.data.prepare.count import Count
 from stcln.data.prepare.validation import Tally
 from stcln.data.readers.cubes import Cubes
 from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
 from stcln.data.readers.pastis import Pastis
 from stcln.data.readers.reading import Reader, expect
 from stcln.data.splits import plays
@@ -19,7 +20,9 @@ from stcln.storage import whole_directory, write_json
 from stcln.study import Dataset, Study
 from stcln.workspace import Workspace
 
-READERS: dict[str, Callable[[Path, Dataset, str], Reader]] = {"mtlcc": Mtlcc, "pastis": Pastis, "cube": Cubes}
+READERS: dict[str, Callable[[Path, Dataset, str], Reader]] = {
+    "mtlcc": Mtlcc, "mtlcc-geotiff": MtlccGeotiff, "pastis": Pastis, "cube": Cubes,
+}  # fmt: skip
 LARGEST_PLAIN = 2  # reflectance that is not x 10,000 stays below
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stcln.data.readers.pastis_files import AGAIN, days, load
 from stcln.data.readers.reading import HIGHEST, Findings, expect, tidy
-from stcln.data.tile import Radar
+from stcln.data.tile import NODATA, Radar
 from stcln.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ ORBITS = ("S1A", "S1D")
 """Ascending and descending."""
 PLANES = ("VV", "VH", "VHVV")
 """Of a file, in order; the last is the ratio VH/VV. All in dB."""
-NODATA = np.iinfo(np.int16).min
 SCALE = 100  # of dB
 
 

@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from stcln import storage
-from stcln.data.simulate import cube, mtlcc, pastis
+from stcln.data.simulate import cube, mtlcc, mtlcc_geotiff, pastis
 from stcln.data.simulate.fields import Region, region
 from stcln.data.simulate.scene import LAST, Season
 from stcln.errors import BadInput
@@ -20,7 +20,8 @@ from stcln.study import YEAR, Simulation, Study
 
 Write = Callable[[Path, Region, Iterable[Season], Callable[[], None]], None]
 LAYOUTS: Mapping[str, tuple[Write, int]] = {
-    "mtlcc": (mtlcc.write, 6), "pastis": (pastis.write, 2), "cube": (cube.write, 2),
+    "mtlcc": (mtlcc.write, 6), "mtlcc-geotiff": (mtlcc_geotiff.write, 6), "pastis": (pastis.write, 2),
+    "cube": (cube.write, 2),
 }  # fmt: skip
 """How a layout is written, and of how many pixels a side of a tile must be a multiple: those of its coarsest bands."""
 
@@ -43,7 +44,8 @@ def archive(
 
     Args:
         target: Must not exist.
-        layout: `mtlcc` (January to November), `pastis` or `cube` (September to November of the next year).
+        layout: `mtlcc` and `mtlcc-geotiff` (January to November), `pastis` or `cube` (September to November of the next
+            year).
         seasons: Years.
         tiles: Tiles a season.
         size: Side of a tile, pixels of 10 m.
@@ -63,7 +65,10 @@ def archive(
         raise BadInput("--tiles, --size", f"{tiles} tiles of {size} pixels", "give numbers from 1")
     if seed < 0:
         raise BadInput("--seed", f"{seed} is negative", "give a number from 0")
-    starts = {int(name): date(int(name), 1, 1) if layout == "mtlcc" else date(int(name) - 1, 9, 1) for name in seasons}
+    starts = {
+        int(name): date(int(name), 1, 1) if layout.startswith("mtlcc") else date(int(name) - 1, 9, 1)
+        for name in seasons
+    }
     with storage.whole_directory(target) as part:
         _write(part, layout, starts, Simulation(tiles=tiles, size=size), seed, reporter)
 

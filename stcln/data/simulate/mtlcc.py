@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stcln.data.readers import tfrecord
 from stcln.data.simulate.crops import MTLCC
-from stcln.data.simulate.fields import FOLDS, PIXEL, Region
+from stcln.data.simulate.fields import FOLDS, PIXEL, Place, Region
 from stcln.data.simulate.scene import Season, View
 from stcln.data.simulate.spectra import BANDS
 
@@ -29,7 +29,9 @@ EVAL = FOLDS - 1  # this fold of blocks is `eval`; each other one is the test of
 
 def write(root: Path, ground: Region, seasons: Iterable[Season], done: Callable[[], None]) -> None:
     """Write the tree of the archive's lowest directory; `done` is called after every tile."""
-    _describe(root, ground)
+    write_lists(root, ground)
+    geotransforms = [",".join(map(str, line)) for line in map(_geotransform, ground.places)]
+    (root / "geotransforms.csv").write_text("\n".join(geotransforms) + "\n")
     for season in seasons:
         _section(root, season)
         for place in ground.places:
@@ -37,14 +39,10 @@ def write(root: Path, ground: Region, seasons: Iterable[Season], done: Callable[
             done()
 
 
-def _describe(target: Path, ground: Region) -> None:
-    """Write classes.txt, geotransforms.csv and the lists of tile ids."""
+def write_lists(target: Path, ground: Region) -> None:
+    """Write classes.txt and the lists of tile ids, as both layouts of MTLCC have them."""
     (target / "tileids").mkdir(parents=True)
     (target / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    lines = [
-        f"{p.number},{WEST + p.col * PIXEL},{PIXEL},0,{NORTH - p.row * PIXEL},0,-{PIXEL},{EPSG}" for p in ground.places
-    ]
-    (target / "geotransforms.csv").write_text("\n".join(lines) + "\n")
     lists = {"eval": [p.number for p in ground.places if p.fold == EVAL]}
     for fold in range(EVAL):
         lists[f"test_fold{fold}"] = [p.number for p in ground.places if p.fold == (fold + EVAL - 1) % EVAL]
@@ -65,19 +63,40 @@ def _section(target: Path, season: Season) -> None:
 
 def _tile(target: Path, season: Season, view: View) -> None:
     """Write one tile: int64 arrays [T,H,W,C] of top-of-atmosphere reflectance x 10,000, padded dates with day 0."""
-    whole = view.seen.all((1, 2))  # the format knows no nodata: a date that saw a part of the tile is left out
-    light, dates = view.toa[whole], view.dates[whole].astype(object)
+    stacks, dates, raw = recorded(view)
     pad = len(season.dates) - len(dates)
     features: dict[str, bytes | list[int]] = {}
-    for name, (factor, bands) in STACKS.items():
-        stack = _stack(light, factor, [BANDS.index(band) for band in bands])
+    for name, stack in stacks.items():
         _put(features, name, np.pad(stack, ((0, pad), (0, 0), (0, 0), (0, 0))))
-    raw = np.array(MTLCC, np.int64)[view.crop]
     _put(features, "labels", np.broadcast_to(raw, (len(season.dates), *raw.shape)))
-    _put(features, "dates/doy", np.pad(np.array([day.timetuple().tm_yday for day in dates]), (0, pad)))
-    _put(features, "dates/year", np.pad(np.array([day.year for day in dates]), (0, pad)))
+    _put(features, "dates/doy", np.pad(np.array([day.timetuple().tm_yday for day in dates.astype(object)]), (0, pad)))
+    _put(features, "dates/year", np.pad(dates.astype("datetime64[Y]").astype(np.int64) + 1970, (0, pad)))
     directory = target / f"data{season.year % 100:02d}"
     tfrecord.write(directory / f"{view.place.number}.tfrecord.gz", [tfrecord.encode(features)])
+
+
+def recorded(view: View) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.datetime64], NDArray[np.int64]]:
+    """What both layouts hold of a tile.
+
+    Returns:
+        Reflectance x 10,000 by resolution [T,H,W,C], its dates [T], raw class ids [H,W].
+    """
+    whole = view.seen.all((1, 2))  # the format knows no nodata: a date that saw a part of the tile is left out
+    light = view.toa[whole]
+    stacks = {
+        name: _stack(light, factor, [BANDS.index(band) for band in bands]) for name, (factor, bands) in STACKS.items()
+    }
+    return stacks, view.dates[whole], np.array(MTLCC, np.int64)[view.crop]
+
+
+def _geotransform(place: Place) -> tuple[int, ...]:
+    west, north = corner(place)
+    return place.number, west, PIXEL, 0, north, 0, -PIXEL, EPSG
+
+
+def corner(place: Place) -> tuple[int, int]:
+    """West and north of a tile, metres in `EPSG`."""
+    return WEST + place.col * PIXEL, NORTH - place.row * PIXEL
 
 
 def _stack(light: NDArray[np.float32], factor: int, bands: list[int]) -> NDArray[np.int64]:
