@@ -2,8 +2,7 @@
 
 What blocks, and what only warns:
 
-- a season store that does not open, or a test pixel in training: always blocks, since every later number would be
-  wrong;
+- a season store: see `season_checks`;
 - a loss that is not finite: always blocks;
 - a model no better than the best constant answer, on its own season: blocks for arms that start from the
   encoder and
@@ -20,15 +19,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import numpy as np
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from numpy.typing import NDArray
 
 from assets import show
 from assets.plan import Plan, cell_of, family_name
-from stcln.data.splits import check_disjoint
-from stcln.data.store import SeasonStore
-from stcln.errors import BadInput
+from assets.season_checks import season_checks
 from stcln.storage import read_json
 
 TOLERANCE = 0.05
@@ -43,53 +38,12 @@ def checks(plan: Plan) -> Sequence[dg.AssetChecksDefinition]:
     """All checks of a study."""
     arms = plan.study.cells.arm
     return [
-        _store_is_valid(plan),
-        _no_test_pixel_in_training(plan),
+        *season_checks(plan),
         _losses_are_finite(plan, "pretrained_encoder"),
         *(_losses_are_finite(plan, family_name("finetuned", arm), arm) for arm in arms),
         *(_better_than_majority(plan, arm) for arm in arms),
         _not_worse_than_before(plan),
     ]
-
-
-def _store_is_valid(plan: Plan) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="season_store", name="store_is_valid", blocking=True, partitions_def=plan.season)
-    def check(context: dg.AssetCheckExecutionContext) -> Result:
-        """The store opens and holds tiles, each with dates, ascending and once each; the share rejected is allowed."""
-        try:
-            store = SeasonStore.open(plan.workspace.season(context.partition_key))
-            rejected = read_json(store.path / "validation.json")["rejected_tiles"]
-            faults = [store.ids[tile] for tile in range(len(store)) if not _dates_are_sound(store.dates(tile))]
-        except BadInput as error:
-            return Result(passed=False, description=str(error))
-        means = {name: float(value) for name, value in zip(store.bands, store.mean, strict=True) if np.isfinite(value)}
-        share = rejected / max(rejected + len(store), 1)
-        return Result(
-            passed=not faults and len(store) > 0 and share <= plan.study.dataset.max_rejected,
-            description=f"dates missing, unsorted or repeated in {faults}" if faults else f"{len(store)} tiles",
-            metadata={"tiles": float(len(store)), "rejected_share": share, "mean_reflectance": means},
-        )
-
-    return check
-
-
-def _dates_are_sound(dates: NDArray[np.datetime64]) -> bool:
-    steps = np.diff(dates)
-    return len(dates) > 0 and not np.isnat(dates).any() and bool((steps > np.timedelta64(0)).all())
-
-
-def _no_test_pixel_in_training(plan: Plan) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="season_store", name="no_test_pixel_in_training", blocking=True, partitions_def=plan.season)
-    def check(context: dg.AssetCheckExecutionContext) -> Result:
-        """No test tile lies, by id or by ground, in a tile that trains, over all seasons made so far."""
-        made = [path for season in plan.study.cells.season if (path := plan.workspace.season(season)).is_dir()]
-        try:
-            check_disjoint(plan.study, [SeasonStore.open(path) for path in made])
-        except BadInput as error:
-            return Result(passed=False, description=str(error))
-        return Result(passed=True, metadata={"seasons": ", ".join(path.stem for path in made)})
-
-    return check
 
 
 def _losses_are_finite(plan: Plan, asset: str, arm: str = "") -> dg.AssetChecksDefinition:

@@ -4,8 +4,9 @@ import json
 
 import dagster as dg
 import pytest
-from toy_workspace import Toy
+from toy_workspace import VALIDATION, Toy
 
+from assets.season_checks import season_checks
 from orchestration.study import Refused
 
 pytestmark = pytest.mark.orchestration
@@ -16,7 +17,45 @@ def test_all_checks_pass_on_a_sound_study(done: Done) -> None:
     toy, instance = done
     result = toy.one(instance, "season_store", "2018")
     found = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
-    assert found == {"store_is_valid": True, "no_test_pixel_in_training": True}
+    warning = ("bands_look_right", "values_in_range", "test_apart_from_training", "no_tile_twice")
+    assert found == dict.fromkeys(("store_is_valid", "no_test_pixel_in_training", *warning), True)
+
+
+ODD = {
+    "bands_look_right": {"marks": {"bands": ["leaves are no darker in B04"], "values": []}},
+    "values_in_range": {"marks": {"bands": [], "values": ["B01 is 0 everywhere"]}},
+    "test_apart_from_training": {"distance": {"train": {"adjacent": 1, "metres": 0.0, "tiles": ["1", "0"]}}},
+    "no_tile_twice": {"duplicates": {"same_ground": [["0", "2"]], "same_images": []}},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_season_that_looks_odd_is_made_and_says_why(toy: Toy, instance: dg.DagsterInstance, name: str) -> None:
+    for path in (toy.root / "template").glob("*/validation.json"):
+        path.write_text(json.dumps(VALIDATION | ODD[name]))
+    toy.one(instance, "raw_archive")
+    result = toy.one(instance, "season_store", "2018")
+    odd = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert result.success
+    assert [(check.check_name, check.severity) for check in odd] == [(name, dg.AssetCheckSeverity.WARN)]
+    assert odd[0].description
+
+
+def test_more_tiles_absent_than_the_study_allows_block(toy: Toy, instance: dg.DagsterInstance) -> None:
+    toy.edit("dataset:\n", "dataset:\n  max_absent: 0.2\n")
+    for path in (toy.root / "template").glob("*/validation.json"):
+        path.write_text(json.dumps(VALIDATION | {"listed_ids": 4, "absent_ids": 1}))
+    toy.one(instance, "raw_archive")
+    result = toy.one(instance, "season_store", "2018")
+    assert [check.check_name for check in result.get_asset_check_evaluations() if not check.passed] == [
+        "store_is_valid"
+    ]
+    assert not result.success
+
+
+def test_every_check_of_a_season_says_what_it_holds(toy: Toy) -> None:
+    for check in season_checks(toy.plan):
+        assert all(spec.description and len(spec.description) > 60 for spec in check.check_specs)
 
 
 def test_a_test_pixel_in_training_blocks_the_study(toy: Toy, instance: dg.DagsterInstance) -> None:

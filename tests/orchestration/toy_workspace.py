@@ -1,5 +1,6 @@
 """A toy workspace: the real stages, keys and edges, and a script that stands in for the verbs."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,11 @@ from stcln.study import load_study
 from stcln.workspace import Workspace
 
 SEASONS = ("2018", "2019")
+VALIDATION = {
+    "tiles": 3, "listed_ids": 3, "rejected_tiles": 0, "absent_ids": 0, "marks": {"bands": [], "values": []},
+    "ndvi": {}, "leaves": {}, "reflectance_range": {}, "distance": {"train": {"adjacent": 0}}, "findings": {},
+    "duplicates": {"same_ground": [], "same_images": []}, "trial": None,
+}  # fmt: skip
 
 
 class ToyRunner:
@@ -106,7 +112,7 @@ def make(root: Path) -> None:
             header,
             _trains,
         )
-        (path / "validation.json").write_text('{"tiles": 3, "rejected_tiles": 0}')
+        (path / "validation.json").write_text(json.dumps(VALIDATION))
     byte = np.zeros((4, 4), np.uint8)
     parts = {"truth": byte, "prediction": byte, "confidence": byte, "rgb": np.zeros((4, 4, 3), np.uint8)}
     np.savez(
