@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ QUIET = (
     "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-webdav=false", "-admin.ui=false",
     "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false",
 )  # fmt: skip
+_KEPT: list[Any] = []  # s3fs says on stderr what a forgotten instance cannot close
 
 
 class Seaweed:
@@ -67,22 +69,20 @@ class Seaweed:
 
     def bucket(self, name: str) -> str:
         """Make a bucket; returns `s3://<name>`."""
-        self.system().mkdir(name)
+        self.system.mkdir(name)
         return f"s3://{name}"
 
+    @cached_property
     def system(self) -> Any:
-        """A fresh s3fs of this server, whatever the process's environment says."""
+        """An s3fs of this server, whatever the process's environment says."""
         import s3fs
 
-        return s3fs.S3FileSystem(
-            key=KEY, secret=SECRET, endpoint_url=self.url, skip_instance_cache=True, use_listings_cache=False
-        )
+        return s3fs.S3FileSystem(key=KEY, secret=SECRET, endpoint_url=self.url, use_listings_cache=False)
 
     def put(self, local: Path, url: str) -> None:
         """Copy a file or a directory's content to an address."""
-        system = self.system()
         for path in [p for p in local.rglob("*") if p.is_file()] if local.is_dir() else [local]:
-            system.put_file(str(path), f"{url}/{path.relative_to(local).as_posix()}" if local.is_dir() else url)
+            self.system.put_file(str(path), f"{url}/{path.relative_to(local).as_posix()}" if local.is_dir() else url)
 
     def _answers(self) -> bool:
         try:
@@ -154,5 +154,7 @@ def _known(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Seaweed:
         monkeypatch.setenv(name, value)
     import fsspec
 
-    fsspec.get_filesystem_class("s3").clear_instance_cache()  # instances keep the endpoint they were made with
+    kind = fsspec.get_filesystem_class("s3")
+    _KEPT.extend(kind._cache.values())
+    kind.clear_instance_cache()  # an instance keeps the endpoint it was made with
     return server

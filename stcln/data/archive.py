@@ -105,7 +105,10 @@ def answering(at: Path | UPath) -> Iterator[None]:
 def _files(source: str) -> dict[str, dict[str, Any]]:
     """Bytes and version of every file at an address, by its name below it; of a single file by its own name."""
     with refusals_of_a_server(source):
-        system, path = fsspec.core.url_to_fs(source, use_listings_cache=False)
+        try:
+            system, path = fsspec.core.url_to_fs(source, use_listings_cache=False)
+        except ValueError as error:
+            raise BadInput(WHERE, f"{source}: {error}", "correct the address") from None
         found = system.find(path, detail=True)
     files = {}
     for key, info in sorted(found.items()):

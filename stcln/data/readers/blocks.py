@@ -3,6 +3,7 @@
 What the variables mean is `cube`'s business.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,9 +33,11 @@ def open_dataset(path: Path | UPath) -> xr.Dataset:
     """
     if path.is_dir():
         options = None if isinstance(path, Path) else dict(path.storage_options)
-        return xr.open_dataset(
-            str(path), engine="zarr", mask_and_scale=False, chunks=None, cache=False, storage_options=options
-        )
+        with warnings.catch_warnings():  # a store without consolidated metadata opens too
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return xr.open_dataset(
+                str(path), engine="zarr", mask_and_scale=False, chunks=None, cache=False, storage_options=options
+            )
     local = isinstance(path, Path)
     source = path if isinstance(path, Path) else path.fs.open(path.path, **NETCDF_CACHE)
     engine = "netcdf4" if local else "h5netcdf"

@@ -58,7 +58,7 @@ class Cube:
         path: The file or directory; a `UPath` where it lies in a bucket.
         season: Attribute `season`, else the year in the name.
         crs: `EPSG:<code>`.
-        bands: All bands, in the file's order, with two digits.
+        bands: All bands, with two digits, as Sentinel-2 numbers them: a Zarr store has no order of its own.
         names: The variables of these bands.
         dates: datetime64[D] [T] as stored, unsorted and repeated days included.
         shape: H, W in pixels.
@@ -78,7 +78,8 @@ class Cube:
             raise BadInput(path, f"not a NetCDF file or Zarr store: {error}", "convert it with xarray") from None
         if missing := {"time", "y", "x"} - set(data.coords):
             raise BadInput(path, f"no coordinate {', '.join(sorted(missing))}", "name the dimensions time, y and x")
-        self.names = [str(name) for name in data if re.fullmatch(r"B\d\d?A?", str(name))]
+        found = (str(name) for name in data if re.fullmatch(r"B\d\d?A?", str(name)))
+        self.names = sorted(found, key=lambda name: (band_name(name).replace("B8A", "B08A"), name))
         if not self.names:
             raise BadInput(path, "no band variable", "name one variable a band B02, B03, ...")
         self.data = data
