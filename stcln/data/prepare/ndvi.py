@@ -41,7 +41,7 @@ class Greenness:
                 self.counts = np.pad(self.counts, ((0, 0), (0, more), (0, 0)))
             self.counts[np.ix_(count.crops, rows)] += count.histogram()
         self.green += count.green
-        self.spectrum[: len(count.spectrum)] += count.spectrum
+        self.spectrum[: len(count.spectrum)] += np.array(count.spectrum, np.int64)
 
     def clouds(self) -> dict[str, Any]:
         """Share of pixels that are not valid, of all dates and by month `2016-05`."""
@@ -79,7 +79,9 @@ class Greenness:
 
 
 def _median(histogram: NDArray[np.int64]) -> float:
-    """The value that halves a histogram, pixels of a bin taken as evenly spread over it."""
-    total, half = histogram.cumsum(), histogram.sum() / 2
-    at = int(np.searchsorted(total, half))
-    return float((at + 1 - (total[at] - half) / histogram[at]) / BINS * 2 - 1)
+    """Mean of the two middle values of a histogram, the values of a bin taken as evenly spread over it."""
+    total = histogram.cumsum()
+    middle = np.array([(total[-1] - 1) // 2, total[-1] // 2])
+    at = np.searchsorted(total, middle, side="right")
+    within = (middle - total[at] + histogram[at] + 0.5) / histogram[at]
+    return float((at + within).mean() / BINS * 2 - 1)

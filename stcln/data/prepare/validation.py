@@ -12,7 +12,7 @@ from stcln.data.prepare.ndvi import Greenness
 from stcln.data.readers.reading import MERGED, OUTSIDE, UNSORTED, Reader
 from stcln.data.splits import ROLES, RoleName, plays
 from stcln.data.tile import VOID
-from stcln.study import Only, Study
+from stcln.study import Study
 
 RULES = {
     UNSORTED: "Dates are put in ascending order.",
@@ -119,7 +119,7 @@ class Tally:
             "leaves": self._greenness.leaves(),
             "radar": {name: _radar(name, orbit) for name, orbit in self._orbits.items()},
             "distance": self._distance(),
-            "trial": None if only == Only() else only.model_dump(mode="json", exclude_defaults=True),
+            "trial": only.model_dump(mode="json", exclude_defaults=True) if self.study.dataset.trial else None,
         }  # fmt: skip
         south = any(crs.startswith(SOUTH) for _, crs, _, _ in self._grounds.values())
         signs = {"bands": marks.of_bands(found, self.study.dataset.ignore, south), "values": marks.of_values(found)}
