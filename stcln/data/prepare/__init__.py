@@ -1,33 +1,37 @@
-"""The step `prepare`: a season of the archive, tile by tile, into a season store with its validation and lineage."""
+"""The step `prepare`: a season of the archive, tile by tile, into a season store with its validation and lineage.
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+Tiles are made by all cores and put aside as they are ready; a run that was broken goes on with those that lack.
+"""
 
-from stcln.data import store
-from stcln.data.prepare.count import Count
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from stcln import stages
+from stcln.data import archive, store
+from stcln.data.prepare import pool
+from stcln.data.prepare.staging import Staging, key_of
+from stcln.data.prepare.tiles import READERS, Task, Work
 from stcln.data.prepare.validation import Tally
-from stcln.data.readers.cubes import Cubes
-from stcln.data.readers.mtlcc import Mtlcc
-from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
-from stcln.data.readers.pastis import Pastis
-from stcln.data.readers.reading import Reader, expect
-from stcln.data.splits import plays
-from stcln.data.tile import Tile
+from stcln.data.readers.reading import Reader, batches
+from stcln.data.store.packed import Packed
+from stcln.data.store.write import assemble
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
-from stcln.stages import write_lineage
 from stcln.storage import whole_directory, write_json
-from stcln.study import Dataset, Study
+from stcln.study import Study
 from stcln.workspace import Workspace
 
-READERS: dict[str, Callable[[Path, Dataset, str], Reader]] = {
-    "mtlcc": Mtlcc, "mtlcc-geotiff": MtlccGeotiff, "pastis": Pastis, "cube": Cubes,
-}  # fmt: skip
+__all__ = ["READERS", "prepare"]
 LARGEST_PLAIN = 2  # reflectance that is not x 10,000 stays below
+LIMITS = {"max_rejected", "max_absent"}  # which may be raised after a failure without making the tiles again
+TILES_A_WORKER = 16  # fewer do not repay the start of a process
 
 
 def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, Value]:
     """Write the store of a season. Broken tiles are left out by name; what cannot be used leaves nothing behind.
+
+    The same archive, parameters and code give the same bytes, whatever the number of workers and breaks.
 
     Args:
         workspace: The study's.
@@ -38,20 +42,29 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
         Counts of tiles, rejected tiles, absent ids and images; the share of pixels not seen.
 
     Raises:
-        BadInput: The archive lacks the season or a list, or more than `dataset.max_rejected` of its tiles are broken.
+        BadInput: The archive lacks the season or a list, or more of its tiles are broken than `dataset.max_rejected`
+            allows, or absent than `dataset.max_absent`.
     """
-    study = workspace.study
-    if not workspace.raw.is_dir():
-        raise BadInput(workspace.raw, "no archive here", "run `python -m stcln fetch` first")
-    reader = READERS[study.dataset.layout](workspace.raw / study.dataset.root, study.dataset, season)
-    tally = Tally(study, season, reader)
+    study, root = workspace.study, archive.root(workspace)
+    stage = stages.name_of("prepare", season=season)
+    unkeyed = Work(study, season, root, Staging(workspace.resume(stage), ""))
+    reader = unkeyed.reader()
     header = _header(study, season, reader)
+    _check_absent(study, season, reader)
+    sources = archive.inputs(workspace, reader.sources)
+    params = study.model_dump(mode="json", include={"dataset", "splits", "method"}, exclude={"dataset": LIMITS})
+    work = replace(unkeyed, staging=replace(unkeyed.staging, key=key_of(params, sources)))
+    rejected = _make(work, reader, workspace, reporter)
+    tally = Tally(study, season, reader)
+    for number in sorted(rejected):  # without the workspace's place: the same wherever it stands
+        tally.rejected[reader.ids[number]] = str(rejected[number]).replace(f"{workspace.root}/", "")
     with whole_directory(workspace.season(season)) as part:
-        store.write(part, _sound(reader, tally, workspace, reporter), header, lambda tile: _trained_on(study, tile))
+        assemble(part, _counted(work.staging, reader, tally, reporter), header)
         _check_scale(tally)
         validation = tally.document()
         write_json(part / "validation.json", validation)
-        write_lineage(part, workspace, "prepare", reader.sources, season=season)
+        stages.write_lineage(part, workspace, "prepare", sources, season=season)
+    work.staging.clear()
     for what, ids in validation["absent"].items():
         if ids:
             reporter.note(f"season {season}: {what}", {"ids": len(ids), "first": " ".join(ids[:5])})
@@ -71,43 +84,71 @@ def _header(study: Study, season: str, reader: Reader) -> store.Header:
     )  # fmt: skip
 
 
-def _sound(reader: Reader, tally: Tally, workspace: Workspace, reporter: Reporter) -> Iterator[Tile]:
-    """The tiles that are whole and alike; the others are noted."""
-    share = workspace.study.dataset.max_rejected
-    allowed = share * len(reader.ids)
-    first: Tile | None = None
-    for done, name in enumerate(reader.ids, 1):
-        try:
-            tile = reader.read(name)
-            first = first or tile
-            _check_alike(name, tile, first)
-        except BadInput as error:
-            tally.rejected[name] = str(error).replace(f"{workspace.root}/", "")  # the same wherever it stands
-            reporter.note(f"tile {name} rejected: {error}")
-            if len(tally.rejected) > allowed:
-                problem = f"{len(tally.rejected)} of {len(reader.ids)} tiles are broken; the last: {error.problem}"
-                remedy = f"{error.remedy}, or raise dataset.max_rejected ({share:g})"
-                raise BadInput(error.where, problem, remedy) from error
+def _check_absent(study: Study, season: str, reader: Reader) -> None:
+    absent, allowed = sum(map(len, reader.absent.values())), study.dataset.max_absent
+    if absent > allowed * (listed := absent + len(reader.ids)):
+        why = "; ".join(f"{len(ids)} {what}" for what, ids in reader.absent.items() if ids)
+        problem = f"{absent} of {listed} tiles of season {season} are absent: {why}"
+        raise BadInput("data/raw", problem, f"fetch the archive again, or raise dataset.max_absent ({allowed:g})")
+
+
+def _make(work: Work, reader: Reader, workspace: Workspace, reporter: Reporter) -> dict[int, BadInput]:
+    """Put all tiles aside that are whole and alike; returns the others by number, and why."""
+    ready, rejected = work.staging.open(), dict[int, BadInput]()
+    if ready:
+        reporter.note(f"{len(ready)} tiles are ready from a run that was broken")
+
+    def count(number: int, error: BadInput | None) -> None:
+        if error:
+            rejected[number] = error
+            reporter.note(f"tile {reader.ids[number]} rejected: {error}")
+            _check_rejected(workspace.study, reader, rejected, error)
         else:
-            tally.add(Count.of(tile, reader.bands, {}))  # its findings are the reader's
-            yield tile
-        reporter.progress("tile", done, len(reader.ids))
+            ready.add(number)
+        reporter.progress("tile", len(ready) + len(rejected), len(reader.ids))
+
+    for number in range(len(reader.ids)):  # up to the first that is whole, to which the others are compared
+        if number not in ready:
+            [(_, error)] = work.start()([(number, reader.ids[number])])
+            count(number, error)
+        if number in ready:
+            work = replace(work, first=replace(work.staging.read(number)[0], chunks={}))
+            break
+    tasks = _tasks(reader, ready | rejected.keys())
+    workers = min(workspace.study.compute.threads or pool.cores(), sum(map(len, tasks)) // TILES_A_WORKER)
+    with closing(pool.run(work, tasks, workers)) as done:
+        for found in done:
+            for number, error in found:
+                count(number, error)
+    return rejected
 
 
-def _check_alike(name: str, tile: Tile, first: Tile) -> None:
-    expect(
-        f"tile {name}", f"an image (first tile: {first.id})", tile.reflectance.shape[1:], first.reflectance.shape[1:]
-    )
-    if tile.crs != first.crs:
-        raise BadInput(f"tile {name}", f"lies in {tile.crs}, tile {first.id} in {first.crs}", "keep one crs a season")
+def _tasks(reader: Reader, done: set[int]) -> list[Task]:
+    numbers = {name: number for number, name in enumerate(reader.ids)}
+    tasks = [[(numbers[name], name) for name in names if numbers[name] not in done] for names in batches(reader)]
+    return [task for task in tasks if task]
+
+
+def _check_rejected(study: Study, reader: Reader, rejected: dict[int, BadInput], last: BadInput) -> None:
+    share = study.dataset.max_rejected
+    if len(rejected) > share * len(reader.ids):
+        problem = f"{len(rejected)} of {len(reader.ids)} tiles are broken; the last: {last.problem}"
+        raise BadInput(last.where, problem, f"{last.remedy}, or raise dataset.max_rejected ({share:g})")
+
+
+def _counted(staging: Staging, reader: Reader, tally: Tally, reporter: Reporter) -> Iterator[Packed]:
+    """The tiles that were put aside, in order, counted on their way into the store."""
+    kept = [number for number, name in enumerate(reader.ids) if name not in tally.rejected]
+    for done, number in enumerate(kept, 1):
+        tile, count = staging.read(number)
+        tally.add(count)
+        yield tile
+        reporter.progress("tile stored", done, len(kept))
 
 
 def _check_scale(tally: Tally) -> None:
-    if (high := max(tally.extent.high, default=LARGEST_PLAIN + 1)) <= LARGEST_PLAIN:
-        problem = f"no valid value of the season is above {high}: reflectance seems not to be x 10,000"
+    if tally.extent.high and max(tally.extent.high) <= LARGEST_PLAIN:
+        problem = (
+            f"no valid value of the season is above {max(tally.extent.high)}: reflectance seems not to be x 10,000"
+        )
         raise BadInput("data/raw", problem, "multiply it, or give a cube's bands their CF scale_factor")
-
-
-def _trained_on(study: Study, tile: Tile) -> bool:
-    roles = (study.splits.train, study.splits.pretrain)
-    return any(plays(role, tile.id, tile.split, study.method.lists) for role in roles)

@@ -1,0 +1,105 @@
+"""Worker processes for tasks that do not depend on one another. What the tasks are is not known here.
+
+Workers do not see SIGINT and SIGTERM: the process that started them does, and they end with it, however it ends.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import Pipe, get_context, resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, TypeVar
+
+from stcln.errors import BadInput
+
+Task = TypeVar("Task", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+ENDING = {signal.SIGINT, signal.SIGTERM}
+
+
+class Work(Protocol[Task, Result]):
+    """What is done; it is pickled on its way to a worker."""
+
+    def start(self) -> Callable[[Task], Result]:
+        """Called once in every worker: returns what does a task."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Generator[Result]:
+    """Do all tasks and yield what comes of each, in the order they end; in this process if there is to be one worker.
+
+    Args:
+        work: What is done; an error in it ends all.
+        tasks: What is to be done.
+        workers: Number of processes.
+
+    Raises:
+        BadInput: A worker was killed.
+    """
+    if workers <= 1:
+        do = work.start()
+        yield from (do(task) for task in tasks)
+        return
+    with _pool(work, workers) as submit:
+        with _endings_blocked():  # workers are started here, and inherit it
+            futures = [submit(task) for task in tasks]
+        try:
+            yield from (future.result() for future in as_completed(futures))
+        except BrokenProcessPool:
+            problem = "it was killed, as the system does when memory runs out"
+            remedy = "free memory or lower compute.threads, and run the step again: what is done is kept"
+            raise BadInput("a worker process", problem, remedy) from None
+
+
+@contextmanager
+def _pool(work: Work[Any, Any], workers: int) -> Iterator[Callable[[Any], Future[Any]]]:
+    watched, lifeline = Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, watched))
+    try:
+        yield lambda task: pool.submit(_done, task)
+    finally:
+        lifeline.close()
+        watched.close()
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _endings_blocked() -> Iterator[None]:
+    resource_tracker.ensure_running()  # else it starts with the workers and unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_work: Work[Any, Any]  # of a worker
+_do: Callable[[Any], Any] | None = None
+
+
+def _begin(work: Work[Any, Any], watched: Connection) -> None:
+    global _work
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    _work = work
+
+
+def _done(task: Any) -> Any:
+    global _do
+    _do = _do or _work.start()  # here its errors are the task's
+    return _do(task)
+
+
+def _end_with(watched: Connection) -> None:
+    """End this process when the other end of the pipe is closed, by its holder or by its holder's end."""
+    try:
+        watched.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)

@@ -1,0 +1,104 @@
+"""Tiles that are ready for the store, each in a file of its own until the season is complete.
+
+A run that was broken goes on with them. They count only for the same archive, parameters, code and libraries: these
+make the name of the directory.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from stcln.data.prepare.count import Count
+from stcln.data.store.packed import Packed
+from stcln.workspace import code_digest
+
+LIBRARIES = ("numcodecs", "numpy", "zarr")  # another version may give other bytes
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A directory of ready tiles, numbered by their place among the reader's ids.
+
+    Attributes:
+        folder: The resume directory of a season; nothing else lies in it.
+        key: Of `key_of`.
+    """
+
+    folder: Path
+    key: str
+
+    def open(self) -> set[int]:
+        """Make the directory, sweep away what is of another key or torn, and return the numbers of the ready tiles."""
+        own = self.folder / self.key
+        for other in self.folder.iterdir() if self.folder.is_dir() else ():
+            if other != own:
+                shutil.rmtree(other)
+        own.mkdir(parents=True, exist_ok=True)
+        ready = set()
+        for path in own.iterdir():
+            if path.suffix == ".tile" and _sound(path.read_bytes()):
+                ready.add(int(path.stem))
+            else:
+                path.unlink()
+        return ready
+
+    def write(self, number: int, tile: Packed, count: Count) -> None:
+        """Put a tile there, whole or not at all."""
+        chunks = [chunk for name in tile.chunks for chunk in tile.chunks[name]]
+        lengths = {name: [len(chunk) for chunk in tile.chunks[name]] for name in tile.chunks}
+        facts = {"tile": asdict(replace(tile, chunks={})), "count": asdict(count), "chunks": lengths}
+        header = json.dumps(facts).encode()
+        body = b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+        part = self._path(number).with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(body + google_crc32c.value(body).to_bytes(4, "little"))
+        part.rename(self._path(number))
+
+    def read(self, number: int) -> tuple[Packed, Count]:
+        """A tile that is there."""
+        raw = self._path(number).read_bytes()
+        at = 8 + int.from_bytes(raw[:8], "little")
+        facts = json.loads(raw[8:at])
+        chunks: dict[str, list[bytes]] = {}
+        for name, lengths in facts["chunks"].items():
+            chunks[name] = []
+            for length in lengths:
+                chunks[name].append(raw[at : at + length])
+                at += length
+        return Packed(**(facts["tile"] | {"chunks": chunks})), Count(**facts["count"])
+
+    def clear(self) -> None:
+        """Remove it all."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / self.key / f"{number:06}.tile"
+
+
+def key_of(params: Any, sources: Sequence[Path]) -> str:
+    """What ready tiles depend on, as a name: parameters, code, libraries; name, size and time of every file read."""
+    files = [[str(file), at.st_size, at.st_mtime_ns] for file, at in _files(sources)]
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    known = json.dumps([params, code_digest("prepare"), versions, files], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+
+def _files(sources: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for source in sources:
+        if not source.is_dir():
+            yield source, source.stat()
+        for folder, folders, names in os.walk(source, followlinks=True):
+            folders.sort()
+            for file in (Path(folder, name) for name in sorted(names)):
+                yield file, file.stat()
+
+
+def _sound(raw: bytes) -> bool:
+    return bool(google_crc32c.value(raw[:-4]) == int.from_bytes(raw[-4:], "little"))

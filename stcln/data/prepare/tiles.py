@@ -1,0 +1,101 @@
+"""One tile on its way: read from the archive, compared with the season's first, counted, coded, put aside.
+
+The same in the step's own process and in its workers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stcln.data import archive
+from stcln.data.prepare.count import Count
+from stcln.data.prepare.staging import Staging
+from stcln.data.readers.cubes import Cubes
+from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
+from stcln.data.readers.pastis import Pastis
+from stcln.data.readers.reading import Reader, expect
+from stcln.data.splits import plays
+from stcln.data.store.packed import Packed, pack
+from stcln.data.tile import Tile
+from stcln.errors import BadInput, NoAnswer
+from stcln.study import Dataset, Study
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+READERS: dict[str, Callable[["Path | UPath", Dataset, str], Reader]] = {
+    "mtlcc": Mtlcc, "mtlcc-geotiff": MtlccGeotiff, "pastis": Pastis, "cube": Cubes,
+}  # fmt: skip
+
+Task = Sequence[tuple[int, str]]
+"""Numbers and ids of tiles that one process reads in turn."""
+Done = list[tuple[int, BadInput | None]]
+"""Numbers of a task's tiles, and why a tile was rejected."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process needs to know to make tiles; it travels to workers.
+
+    Attributes:
+        study: The study.
+        season: Its name.
+        root: Where the archive lies, `dataset.root` not yet applied.
+        staging: Where tiles are put.
+        first: The season's first tile that is whole: all others have its shape and crs. None: not yet known.
+    """
+
+    study: Study
+    season: str
+    root: "Path | UPath"
+    staging: Staging
+    first: Packed | None = None
+
+    def reader(self) -> Reader:
+        """A reader of the season.
+
+        Raises:
+            BadInput: The archive lacks the season or a list.
+        """
+        dataset = self.study.dataset
+        with archive.answering(self.root):
+            return READERS[dataset.layout](self.root / dataset.root, dataset, self.season)
+
+    def start(self) -> Callable[[Task], Done]:
+        """Begin to work: open the archive, and return what makes the tiles of a task."""
+        reader = self.reader()
+        return lambda task: [(number, self._made(reader, number, name)) for number, name in task]
+
+    def _made(self, reader: Reader, number: int, name: str) -> BadInput | None:
+        """Make a tile, or say why it is rejected.
+
+        Raises:
+            NoAnswer: The archive's server does not answer, which says nothing of the tile.
+        """
+        try:
+            with archive.answering(self.root):
+                tile = reader.read(name)
+            self._check_alike(tile)
+        except NoAnswer:
+            raise
+        except BadInput as error:
+            return error
+        findings = {what: tiles.pop(name) for what, tiles in reader.findings.counts.items() if name in tiles}
+        count = Count.of(tile, reader.bands, findings)
+        self.staging.write(number, pack(tile, _trained_on(self.study, tile)), count)
+        return None
+
+    def _check_alike(self, tile: Tile) -> None:
+        if self.first is None:
+            return
+        first, where = self.first, f"tile {tile.id}"
+        expect(where, f"an image (first tile: {first.id})", tile.reflectance.shape[1:], first.shape)
+        if tile.crs != first.crs:
+            raise BadInput(where, f"lies in {tile.crs}, tile {first.id} in {first.crs}", "keep one crs a season")
+
+
+def _trained_on(study: Study, tile: Tile) -> bool:
+    roles = (study.splits.train, study.splits.pretrain)
+    return any(plays(role, tile.id, tile.split, study.method.lists) for role in roles)
