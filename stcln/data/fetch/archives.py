@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from stcln.events import Reporter
 __all__ = ["checked", "extract", "inside", "is_archive", "unpack", "unpacked"]
 
 HEADER = 30  # bytes before a zip member, at least
+END_RECORD, LOCATOR_64, END_RECORD_64 = 22, 20, 56  # bytes that end a zip
 END = 2 * tarfile.BLOCKSIZE  # zeros that end a tar
 TARS: dict[str, Callable[[Any], Any]] = {
     ".tar": lambda raw: raw, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open,
@@ -86,8 +88,12 @@ def checked(packed: zipfile.ZipFile, where: str, size: int) -> list[zipfile.ZipI
         bound.add(member.filename, member.file_size, plain, member.is_dir())
         if member.flag_bits & 1:
             raise BadInput(where, f"member {member.filename!r} is encrypted", "get an archive without password")
+        if member.header_offset < 0 or (member.is_dir() and member.file_size):
+            raise broken(where, f"member {member.filename!r} lies before its front, or is a directory of bytes")
         if member.header_offset + HEADER + member.compress_size > end:
             raise BadInput(where, f"member {member.filename!r} overlaps what follows it", NOT_THIS)
+    if (announced := _announced(packed, size)) != len(members):
+        raise broken(where, f"its directory lists {len(members)} members, {announced} were announced")
     return members
 
 
@@ -112,6 +118,18 @@ def extract(
         before, done = done, done + member.file_size
         if 100 * before // max(total, 1) != 100 * done // max(total, 1):
             reporter.progress(f"unpack {PurePosixPath(where).name}", done, total)
+
+
+def _announced(packed: zipfile.ZipFile, size: int) -> int:
+    """How many members a zip ends by announcing; `zipfile` does not compare it with those it finds."""
+    file, end = cast(IO[bytes], packed.fp), size - END_RECORD - len(packed.comment)
+    file.seek(end)
+    count: int = struct.unpack_from("<H", file.read(END_RECORD), 10)[0]
+    if count >= zipfile.ZIP_FILECOUNT_LIMIT:
+        file.seek(end - LOCATOR_64 - END_RECORD_64)
+        if (record := file.read(END_RECORD_64)).startswith(b"PK\6\6"):
+            count = struct.unpack_from("<Q", record, 32)[0]
+    return count
 
 
 class _Tail:
