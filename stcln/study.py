@@ -184,6 +184,8 @@ class Optimisation(_Part):
 class Pretrain(Optimisation):
     """Masked pre-training."""
 
+    crops: Literal["grid", "random"] = "grid"
+    """Windows side by side in every tile; or as many at random places in it, drawn anew in every epoch."""
     seasons: tuple[Name, ...]
     length: Name
     mask: Mask = Mask()
@@ -258,6 +260,13 @@ class Compute(_Part):
     """CPU threads; empty: all cores."""
 
 
+class Loading(_Part):
+    """How images reach the network. No result depends on it, and no stage."""
+
+    memory: Annotated[float, Field(ge=0)] = 4.0
+    """GiB of images that a training may hold. Where its windows need more they are read again in every epoch."""
+
+
 class Study(_Part):
     """One study: a data set, its seasons, lengths, arms, and every hyper-parameter."""
 
@@ -277,6 +286,7 @@ class Study(_Part):
     finetune: Finetune = Finetune()
     method: Method = Method()
     compute: Compute = Compute()
+    loading: Loading = Loading()
 
     @property
     def simulated(self) -> bool:

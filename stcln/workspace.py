@@ -10,7 +10,7 @@ from stcln.study import Study, load_study
 PACKAGE = Path(__file__).parent
 BASE = ("lineage.py", "storage.py")
 READ = ("data/splits.py", "data/store", "data/tile.py")
-SEE = (*READ, "data/lengths.py", "data/series.py", "model")
+SEE = (*READ, "data/ahead.py", "data/lengths.py", "data/samples.py", "data/series.py", "model")
 TRAIN = (*SEE, "data/loader.py", "training")
 
 # The parts of this package that shape a verb's output; an edit there makes the stage stale. A test holds that nothing

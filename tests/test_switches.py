@@ -10,7 +10,7 @@ import yaml
 from tiny_study import restudy
 
 from stcln import evaluate as module
-from stcln.data.series import read_series
+from stcln.data.samples import read_series
 from stcln.data.splits import Selection
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput

@@ -1,8 +1,11 @@
-"""Batches for training: windows in memory; their order and every draw are a pure function of (seed, epoch, step)."""
+"""Batches for training: read, cropped, cut, turned and normalised. All draws are a function of (seed, epoch, step).
 
-from collections.abc import Iterator, Sequence
+Who makes them ahead of time, and where they are sent, is `training.feed`'s business.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stcln.data.lengths import choose
+from stcln.data.samples import Sample
 from stcln.data.series import Series
-from stcln.data.tile import VOID
 from stcln.study import Length, Method
 
 ORDER, DRAW = 0, 1  # streams of random numbers
@@ -23,7 +27,7 @@ class Batch:
 
     Attributes:
         images: float32 [B,T,C,H,W], normalised; 0 on padded dates.
-        reflectance: float32 [B,T,C,H,W], x 10,000.
+        reflectance: int16 [B,T,C,H,W], x 10,000; 0 on padded dates.
         positions: int64 [B,T]; 0 on padded dates.
         valid: bool [B,T,H,W]; false on padded dates (`padding: attended`: true).
         labels: int64 [B,H,W]; 255 = no label.
@@ -38,9 +42,16 @@ class Batch:
     tiles: tuple[str, ...]
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tiles"}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+        """The batch on a device; without waiting, where it is pinned."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The batch in memory that a CUDA device copies from by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "tiles"}
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,11 @@ class Loader:
         method: Positions, padding and random dates as the study wants them.
         seed: Of the order and of every draw.
         training: Shuffle, and draw random dates.
-        length: A rule still to be applied at every draw; None: the windows are cut already.
+        length: A rule still to be applied at every draw; None: the samples have the dates they need.
         augment: Flips and quarter turns, drawn for every sample.
     """
 
-    windows: Sequence[Series]
+    windows: Sequence[Sample]
     size: int
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
@@ -72,12 +83,6 @@ class Loader:
     def __len__(self) -> int:
         return -(-len(self.windows) // self.size)
 
-    @cached_property
-    def scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, shaped to broadcast over [B,T,C,H,W]."""
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (self.mean, self.std))
-        return mean, std
-
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch."""
         for step in range(len(self)):
@@ -85,17 +90,20 @@ class Loader:
 
     def batch(self, epoch: int, step: int, attempt: int = 0) -> Batch:
         """One batch; `attempt` > 0 draws other samples in its place."""
-        order = np.arange(len(self.windows))
+        order: NDArray[np.intp] = np.arange(len(self.windows))
         if self.training:
-            stream = (ORDER, self.seed, epoch, *((step, attempt) if attempt else ()))
-            order = np.random.default_rng(stream).permutation(order)
+            order = _shuffled(len(self.windows), (ORDER, self.seed, epoch, *((step, attempt) if attempt else ())))
         start = 0 if attempt else step * self.size
         rng = np.random.default_rng((DRAW, self.seed, epoch, step, attempt))
         return self._collate([self._draw(self.windows[i], rng) for i in order[start : start + self.size]])
 
-    def _draw(self, window: Series, rng: np.random.Generator) -> Series:
+    def _draw(self, sample: Sample, rng: np.random.Generator) -> Series:
+        kept = None
         if self.length is not None:
-            window = window.cut(self.length, rng if self.training or self.method.dates == "redrawn" else None)
+            drawn = rng if self.training or self.method.dates == "redrawn" else None
+            kept = choose(sample.dates, self.length, sample.season, drawn)
+        row, column = (int(rng.integers(room + 1)) if room else 0 for room in sample.room)
+        window = sample.read(kept, (row, column))
         if not self.augment:
             return window
         turn = int(rng.integers(8))
@@ -105,21 +113,27 @@ class Loader:
     def _collate(self, windows: Sequence[Series]) -> Batch:
         B, T = len(windows), max(len(window.dates) for window in windows)
         _, C, H, W = windows[0].reflectance.shape
-        raw = np.zeros((B, T, C, H, W), np.int16)
-        positions, real = np.zeros((B, T), np.int64), np.zeros((B, T), bool)
-        valid = np.full((B, T, H, W), self.method.padding == "attended")
-        labels = np.full((B, H, W), VOID, np.int64)
+        reflectance, images = np.empty((B, T, C, H, W), np.int16), np.empty((B, T, C, H, W), np.float32)
+        positions, valid = np.zeros((B, T), np.int64), np.empty((B, T, H, W), bool)
+        labels = np.empty((B, H, W), np.int64)
+        mean, std = self.mean[:, None, None], self.std[:, None, None]
         for b, window in enumerate(windows):
             t = len(window.dates)
-            raw[b, :t], valid[b, :t], labels[b] = window.reflectance, window.valid, window.labels
-            positions[b, :t], real[b, :t] = window.positions(self.method), True
-        reflectance = torch.from_numpy(raw).float()
-        images = (reflectance - self.scale[0]) / self.scale[1]
-        if not real.all():
-            images *= torch.from_numpy(real)[:, :, None, None, None]
-        tiles = tuple(window.tile for window in windows)
-        where, seen, truth = (torch.from_numpy(array) for array in (positions, valid, labels))
-        return Batch(images, reflectance, where, seen, truth, tiles)
+            reflectance[b, :t], valid[b, :t], labels[b] = window.reflectance, window.valid, window.labels
+            positions[b, :t] = window.positions(self.method)
+            np.subtract(reflectance[b, :t], mean, out=images[b, :t])
+            np.divide(images[b, :t], std, out=images[b, :t])
+            reflectance[b, t:], images[b, t:], valid[b, t:] = 0, 0, self.method.padding == "attended"
+        return Batch(
+            torch.from_numpy(images), torch.from_numpy(reflectance), torch.from_numpy(positions),
+            torch.from_numpy(valid), torch.from_numpy(labels), tuple(window.tile for window in windows),
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _shuffled(count: int, stream: tuple[int, ...]) -> NDArray[np.intp]:
+    """An order of so many samples; that of an epoch is drawn once for all its steps."""
+    return np.random.default_rng(stream).permutation(count)
 
 
 def _turned(array: NDArray[Any], turn: int) -> NDArray[Any]:

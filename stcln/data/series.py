@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcln.data.lengths import choose
-from stcln.data.splits import Selection
-from stcln.data.store import SeasonStore
 from stcln.study import Length, Method
 
 
@@ -45,22 +43,6 @@ class Series:
         """The series at the dates of a length; random lengths draw from `rng`."""
         kept = choose(self.dates, length, self.season, rng)
         return replace(self, dates=self.dates[kept], reflectance=self.reflectance[kept], valid=self.valid[kept])
-
-
-def read_series(store: SeasonStore, selection: Selection, length: Length, method: Method) -> Series:
-    """Read one window at the dates of a length, evenly where the length is random.
-
-    Args:
-        store: The season.
-        selection: The window.
-        length: The rule on dates.
-        method: `clouds: seen` makes every pixel valid.
-    """
-    dates = store.dates(selection.tile)
-    kept = choose(dates, length, store.season)
-    reflectance, valid, labels = store.read(selection.tile, kept, (selection.y, selection.x, selection.size))
-    valid = np.ones_like(valid) if method.clouds == "seen" else valid
-    return Series(store.ids[selection.tile], store.season, store.start, dates[kept], reflectance, valid, labels)
 
 
 def drawable(length: Length) -> tuple[Length, Length | None]:

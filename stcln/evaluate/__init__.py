@@ -1,14 +1,18 @@
 """Evaluation of a cell: its models on the whole test tiles of its own season and of every other one."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.series import Series, drawable, read_series, statistics
+from stcln.data.ahead import ahead
+from stcln.data.samples import read_series
+from stcln.data.series import Series, drawable, statistics
 from stcln.data.splits import Selection, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
@@ -154,9 +158,11 @@ def _history(path: Path) -> dict[str, Any]:
 
 
 def _read(store: SeasonStore, selections: list[Selection], model: Model) -> Iterator[tuple[Selection, Series]]:
+    """The windows, one read while the one before it is predicted."""
     rule = drawable(model.length)[0]
-    for selection in selections:
-        yield selection, read_series(store, selection, rule, model.method)
+    jobs = (partial(read_series, store, selection, rule, model.method) for selection in selections)
+    with closing(ahead(jobs, threads=1)) as read:
+        yield from zip(selections, read, strict=True)
 
 
 def _scaled(models: list[Model], store: SeasonStore, selections: list[Selection]) -> list[Model]:

@@ -1,28 +1,88 @@
-"""The two loaders of a run, and the card that remembers what its images were made of."""
+"""The batches of a run: two loaders, the threads that work ahead, and the card that remembers how images were made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import count
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stcln.data.loader import Loader
-from stcln.data.series import Series, drawable, statistics
+from stcln.data.ahead import ahead, readers
+from stcln.data.loader import Batch, Loader
+from stcln.data.samples import Sample
+from stcln.data.series import drawable, statistics
 from stcln.data.store import SeasonStore
 from stcln.model.checkpoint import Card
+from stcln.model.compute import Device
 from stcln.study import Finetune, Optimisation, Study
 
 LEAST_STD = 1.0  # reflectance x 10,000: a band that never changes is not blown up
 
 
-def loaders(
+class Feed:
+    """The batches of a loader on a device, made by threads before training asks for them.
+
+    What a batch is does not depend on the threads: it is the loader's. Close the feed when training is over.
+
+    Args:
+        loader: Makes them.
+        device: Where they go.
+        threads: How many make them.
+    """
+
+    def __init__(self, loader: Loader, device: Device, threads: int) -> None:
+        self.loader, self.device, self.threads = loader, device, threads
+        self._next: tuple[int, int] | None = None
+        self._stream: Generator[Batch] = ahead((), threads)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def batch(self, epoch: int, step: int, attempt: int = 0) -> Batch:
+        """One batch. The one after it is expected next; any other is as right, but not made ahead."""
+        if attempt:
+            return self.loader.batch(epoch, step, attempt).to(self.device.device)
+        if (epoch, step) != self._next:
+            self.close()
+            self._stream = ahead(self._endless(epoch, step), self.threads)
+        self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
+        return next(self._stream).to(self.device.device)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        with closing(ahead(self._jobs(epoch), self.threads)) as batches:
+            for batch in batches:
+                yield batch.to(self.device.device)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._stream.close()
+        self._next = None
+
+    def _jobs(self, epoch: int, first: int = 0) -> Iterator[Callable[[], Batch]]:
+        return (partial(self._make, epoch, step) for step in range(first, len(self)))
+
+    def _endless(self, epoch: int, step: int) -> Iterator[Callable[[], Batch]]:
+        yield from self._jobs(epoch, step)
+        for later in count(epoch + 1):
+            yield from self._jobs(later)
+
+    def _make(self, epoch: int, step: int) -> Batch:
+        batch = self.loader.batch(epoch, step)
+        return batch.pinned() if self.device.device.type == "cuda" else batch
+
+
+def feeds(
     study: Study,
     options: Optimisation,
     length: str,
-    windows: tuple[Sequence[Series], Sequence[Series]],
+    windows: tuple[Sequence[Sample], Sequence[Sample]],
     scale: tuple[ArrayLike, ArrayLike],
     seed: int,
-) -> tuple[Loader, Loader]:
-    """The loaders of training and validation.
+    device: Device,
+) -> tuple[Feed, Feed]:
+    """The feeds of training and validation.
 
     Args:
         study: Gives method and lengths.
@@ -31,11 +91,12 @@ def loaders(
         windows: (training, validation).
         scale: Mean and standard deviation [C] for both; with `statistics: split` each has its own instead.
         seed: Of order and draws.
+        device: Where batches go.
     """
 
-    def loader(which: int) -> Loader:
-        mean, std = statistics(windows[which]) if study.method.statistics == "split" else scale
-        return Loader(
+    def feed(which: int) -> Feed:
+        mean, std = statistics(w.read() for w in windows[which]) if study.method.statistics == "split" else scale
+        loader = Loader(
             windows[which],
             options.batch,
             np.asarray(mean, np.float32),
@@ -46,8 +107,9 @@ def loaders(
             length=drawable(study.lengths[length])[1],
             augment=which == 0 and isinstance(options, Finetune) and options.augment,
         )
+        return Feed(loader, device, readers(study.compute))
 
-    return loader(0), loader(1)
+    return feed(0), feed(1)
 
 
 def card(study: Study, store: SeasonStore, loader: Loader, length: str, seed: int, seasons: str = "") -> Card:

@@ -1,5 +1,6 @@
 """Fine-tuning of a cell: one season, one length, one arm, several seeds."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from stcln.data.loader import Batch, Loader
-from stcln.data.series import Series, drawable, read_series
+from stcln.data.loader import Batch
+from stcln.data.samples import Sample, held, labelled
+from stcln.data.series import drawable
 from stcln.data.splits import RoleName, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID
@@ -23,7 +25,7 @@ from stcln.stages import finetune_stage, write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
 from stcln.training import labels
-from stcln.training.feed import card, loaders
+from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
 from stcln.workspace import Workspace
@@ -34,8 +36,8 @@ class Classifying:
     """The objective: cross entropy over labelled pixels; validation is the overall accuracy, as published."""
 
     network: STCLN
-    training: Loader
-    validation: Loader
+    training: Feed
+    validation: Feed
     device: Device
     higher = True
 
@@ -44,7 +46,7 @@ class Classifying:
 
     def step(self, epoch: int, step: int) -> Step:
         """Loss of a batch."""
-        batch = self.training.batch(epoch, step).to(self.device.device)
+        batch = self.training.batch(epoch, step)
         loss = cross_entropy(self.predict(batch), batch.labels, ignore_index=VOID)
         return Step(loss, batch.tiles)
 
@@ -52,7 +54,6 @@ class Classifying:
         """Share of the labelled validation pixels classified rightly."""
         right = pixels = 0
         for batch in self.validation.epoch(0):
-            batch = batch.to(self.device.device)
             known = batch.labels != VOID
             right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
             pixels += int(known.sum())
@@ -82,20 +83,19 @@ class Cell:
     store: SeasonStore
     length: str
     arm: str
-    training: list[Series]
-    validation: list[Series]
+    training: list[Sample]
+    validation: list[Sample]
     encoder: tuple[Encoder, Card] | None
 
     @classmethod
     def read(cls, workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> "Cell":
-        """Read a cell's windows into memory, and the encoder where the arm wants it."""
+        """Read the labels of a cell's windows, and the encoder where the arm wants it."""
         study, store = workspace.study, SeasonStore.open(workspace.season(season))
         check_disjoint(study, [store])
         rule = drawable(study.lengths[length])[0]
 
-        def windows(role: RoleName) -> list[Series]:
-            picked = select(store, study, role, reporter)
-            read = [read_series(store, selection, rule, study.method) for selection in picked]
+        def windows(role: RoleName) -> list[Sample]:
+            read = labelled(store, select(store, study, role, reporter), rule, study.method)
             found = labels.labelled(labels.scored(read, store.ignore))
             if not found:
                 where = f"season {season}, splits.{role}"
@@ -105,9 +105,10 @@ class Cell:
 
         encoder = _encoder(workspace, store) if arm in study.cells.pretrained else None
         validation = [] if study.finetune.folds else windows("validation")
-        return cls(study, store, length, arm, windows("train"), validation, encoder)
+        every = held([*validation, *windows("train")], study.loading.memory)
+        return cls(study, store, length, arm, every[len(validation) :], every[: len(validation)], encoder)
 
-    def split(self, seed: int) -> tuple[list[Series], list[Series]]:
+    def split(self, seed: int) -> tuple[list[Sample], list[Sample]]:
         """(training, validation) of a seed: the arm's share of the labels, and where the score comes from."""
         training = labels.labelled(labels.share(self.training, self.study.arms[self.arm].labels, seed))
         if folds := self.study.finetune.folds:
@@ -177,7 +178,8 @@ def _train(cell: Cell, seed: int, stage: Stage, reporter: Reporter) -> Trained:
     rate = study.arms[cell.arm].learning_rate or options.learning_rate
     before = options.epochs * (seed - study.seed)
     plan = Plan(options, rate, seed, options.patience, before, options.epochs * options.seeds)
-    run = fit(objective, plan, stage.run(seed), reporter)
+    with closing(objective.training):
+        run = fit(objective, plan, stage.run(seed), reporter)
     counts = labels.count(training, len(described.classes))
     history = {
         "epochs": run.epochs, "best_epoch": run.best_epoch, "seed": seed, "windows": len(training),
@@ -194,14 +196,15 @@ def selection(study: Study) -> str:
     return "overall accuracy on the validation tiles, all of whose labels are used"
 
 
-def _objective(cell: Cell, windows: tuple[list[Series], list[Series]], seed: int) -> tuple[Classifying, Card]:
+def _objective(cell: Cell, windows: tuple[list[Sample], list[Sample]], seed: int) -> tuple[Classifying, Card]:
     study, store = cell.study, cell.store
     source, device = store if cell.encoder is None else cell.encoder[1], pick(study.compute)
-    training, validation = loaders(study, study.finetune, cell.length, windows, (source.mean, source.std), seed)
+    scale = (source.mean, source.std)
+    training, validation = feeds(study, study.finetune, cell.length, windows, scale, seed, device)
     network = build(Config.of(study.model.size, len(store.bands), len(store.classes)), seed)
     if cell.encoder is not None:
         network.encoder.load_state_dict(cell.encoder[0].state_dict())
-    described = card(study, store, training, cell.length, seed)
+    described = card(study, store, training.loader, cell.length, seed)
     return Classifying(network.to(device.device), training, validation, device), described
 
 

@@ -6,27 +6,27 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.series import Series
+from stcln.data.samples import Sample
 from stcln.data.tile import VOID
 from stcln.errors import BadInput
 
 
-def labelled(windows: Sequence[Series]) -> list[Series]:
+def labelled(windows: Sequence[Sample]) -> list[Sample]:
     """The windows that have a label at all; the others would add nothing to a loss."""
     return [w for w in windows if (w.labels != VOID).any()]
 
 
-def scored(windows: Sequence[Series], ignore: Sequence[int]) -> list[Series]:
+def scored(windows: Sequence[Sample], ignore: Sequence[int]) -> list[Sample]:
     """The windows with the labels of ignored classes set to 255."""
     return [replace(w, labels=np.where(np.isin(w.labels, ignore), VOID, w.labels).astype(np.uint8)) for w in windows]
 
 
-def count(windows: Sequence[Series], classes: int) -> NDArray[np.int64]:
+def count(windows: Sequence[Sample], classes: int) -> NDArray[np.int64]:
     """Labelled pixels [K] by class."""
     return sum((np.bincount(w.labels.ravel(), minlength=VOID + 1) for w in windows), np.zeros(VOID + 1, int))[:classes]
 
 
-def share(windows: Sequence[Series], part: float, seed: int) -> list[Series]:
+def share(windows: Sequence[Sample], part: float, seed: int) -> list[Sample]:
     """Keep a share of the labelled pixels, stratified by class and by tile.
 
     Of a class with n labelled pixels exactly round(part x n) are kept, at least one, spread over the tiles in
@@ -59,7 +59,7 @@ def _spread(groups: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.in
     return np.argsort(place, kind="stable")
 
 
-def fold(windows: Sequence[Series], folds: int, which: int, seed: int) -> tuple[list[Series], list[Series]]:
+def fold(windows: Sequence[Sample], folds: int, which: int, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Hold one k-th of the tiles back: (training windows, held-back windows). Tiles are whole: neighbours are alike.
 
     Raises:

@@ -1,6 +1,7 @@
 """Pre-training: the encoder learns to fill in what a mask hides. No label is read."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stcln.data.loader import Batch, Loader
-from stcln.data.series import Series, drawable, read_series
-from stcln.data.splits import check_disjoint, select
+from stcln.data.loader import Batch
+from stcln.data.samples import Sample, held, unlabelled
+from stcln.data.series import drawable
+from stcln.data.splits import Selection, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
@@ -21,7 +23,7 @@ from stcln.model.network import Config, Reconstructor, build_reconstructor, reco
 from stcln.stages import write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
-from stcln.training.feed import card, loaders
+from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
 from stcln.workspace import Workspace
@@ -35,8 +37,8 @@ class Filling:
     """The objective: mean squared error over hidden pixels; on held-out tiles, under masks that stay the same."""
 
     network: Reconstructor
-    training: Loader
-    validation: Loader
+    training: Feed
+    validation: Feed
     study: Study
     bands: tuple[str, ...]
     device: Device
@@ -48,7 +50,7 @@ class Filling:
     def step(self, epoch: int, step: int) -> Step:
         """Loss of a batch; one in which nothing is hidden is drawn again, other samples and all."""
         for attempt in range(ATTEMPTS):
-            batch = self.training.batch(epoch, step, attempt).to(self.device.device)
+            batch = self.training.batch(epoch, step, attempt)
             hidden, masked = self.hide(batch, "training", epoch, step, attempt)
             if masked or self.study.method.empty_mask == "step":
                 loss = reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)
@@ -59,7 +61,6 @@ class Filling:
         """Loss on the held-out windows."""
         total, pixels = 0.0, 0
         for step, batch in enumerate(self.validation.epoch(0)):
-            batch = batch.to(self.device.device)
             hidden, masked = self.hide(batch, "validation", step)
             total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
             pixels += masked
@@ -103,12 +104,12 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     study = workspace.study
     stores = [SeasonStore.open(workspace.season(season)) for season in study.pretrain.seasons]
     check_disjoint(study, stores)
-    windows = _held_out(_read(stores, study, reporter), study.seed)
+    windows = _windows(stores, study, reporter)
     stage = Stage.open(workspace, "pretrain", reporter)
     objective, described = _objective(study, stores, windows)
-    run = fit(
-        objective, Plan(study.pretrain, study.pretrain.learning_rate, study.seed), stage.run(study.seed), reporter
-    )
+    plan = Plan(study.pretrain, study.pretrain.learning_rate, study.seed)
+    with closing(objective.training):
+        run = fit(objective, plan, stage.run(study.seed), reporter)
     masked = sum(record["masked_pixels"] for record in run.epochs)
     with whole_directory(workspace.pretrained) as part:
         save(part, objective.network.encoder, described)
@@ -130,33 +131,41 @@ def _summary(run: Run, objective: Filling, masked: int) -> dict[str, Value]:
     parameters = sum(p.numel() for p in objective.network.parameters())
     return {
         "validation": run.validation, "best_epoch": run.best_epoch, "epochs": len(run.epochs), "masked_pixels": masked,
-        "redrawn": sum(record["redrawn"] for record in run.epochs), "windows": len(objective.training.windows),
+        "redrawn": sum(record["redrawn"] for record in run.epochs), "windows": len(objective.training.loader.windows),
         "parameters": parameters,
     }  # fmt: skip
 
 
-def _read(stores: Sequence[SeasonStore], study: Study, reporter: Reporter) -> list[Series]:
+def _windows(stores: Sequence[SeasonStore], study: Study, reporter: Reporter) -> tuple[list[Sample], list[Sample]]:
+    """(training, validation): the same tiles are held out in every season, and always cut on the grid."""
     for store in stores[1:]:
         if store.bands != stores[0].bands:
             raise BadInput(
                 f"season {store.season}", f"bands {list(store.bands)} are not those of {stores[0].season}",
                 "name the common ones in dataset.bands and prepare again",
             )  # fmt: skip
-    rule = drawable(study.lengths[study.pretrain.length])[0]
-    picked = [(store, selection) for store in stores for selection in select(store, study, "pretrain", reporter)]
-    return [read_series(store, selection, rule, study.method) for store, selection in picked]
+    rule, random = drawable(study.lengths[study.pretrain.length])[0], study.pretrain.crops == "random"
+    picked = [(store, select(store, study, "pretrain", reporter)) for store in stores]
+    out = _held_out({store.ids[one.tile] for store, selections in picked for one in selections}, study.seed)
+    found: tuple[list[Sample], list[Sample]] = [], []
+    for store, selections in picked:
+        sides: tuple[list[Selection], list[Selection]] = [], []
+        for one in selections:
+            sides[store.ids[one.tile] in out].append(one)
+        found[0].extend(unlabelled(store, sides[0], rule, study.method, random=random))
+        found[1].extend(unlabelled(store, sides[1], rule, study.method, random=False))
+    every = held([*found[0], *found[1]], study.loading.memory)
+    return every[: len(found[0])], every[len(found[0]) :]
 
 
-def _held_out(windows: Sequence[Series], seed: int) -> tuple[list[Series], list[Series]]:
-    """(training, validation): the same tiles are held out in every season."""
-    tiles = sorted({window.tile for window in windows})
+def _held_out(tiles: set[str], seed: int) -> set[str]:
+    """A seeded tenth of the tiles, at least one."""
     if len(tiles) < 2:
         raise BadInput(
             "params.yaml, field splits.pretrain", f"{len(tiles)} tile", "give it two or more: one is held out"
         )
     order = np.random.default_rng(seed).permutation(len(tiles))
-    held = {tiles[i] for i in order[: max(1, round(HELD_OUT * len(tiles)))]}
-    return [w for w in windows if w.tile not in held], [w for w in windows if w.tile in held]
+    return {sorted(tiles)[i] for i in order[: max(1, round(HELD_OUT * len(tiles)))]}
 
 
 def _pooled(stores: Sequence[SeasonStore]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -168,27 +177,27 @@ def _pooled(stores: Sequence[SeasonStore]) -> tuple[NDArray[np.float32], NDArray
 
 
 def _objective(
-    study: Study, stores: Sequence[SeasonStore], windows: tuple[list[Series], list[Series]]
+    study: Study, stores: Sequence[SeasonStore], windows: tuple[list[Sample], list[Sample]]
 ) -> tuple[Filling, Card]:
     length, bands, device = study.pretrain.length, stores[0].bands, pick(study.compute)
     network = build_reconstructor(Config.of(study.model.size, len(bands)), study.seed).to(device.device)
-    training, validation = loaders(study, study.pretrain, length, windows, _pooled(stores), study.seed)
-    described = card(study, stores[0], training, length, study.seed, "+".join(study.pretrain.seasons))
+    training, validation = feeds(study, study.pretrain, length, windows, _pooled(stores), study.seed, device)
+    described = card(study, stores[0], training.loader, length, study.seed, "+".join(study.pretrain.seasons))
     return Filling(network, training, validation, study, bands, device), described
 
 
 def _sample(path: Path, objective: Filling) -> None:
     """A held-out window, what was hidden of it and what was made of that: reflectance in 0 to 1, dates in days."""
     objective.network.eval()
-    for window in objective.validation.windows:
-        alone = replace(objective.validation, windows=(window,))
+    for window in objective.validation.loader.windows:
+        alone = replace(objective.validation.loader, windows=(window,))
         batch = alone.batch(0, 0).to(objective.device.device)
         hidden, masked = objective.hide(batch, "sample")
         if masked:
             break
     with torch.inference_mode():
         predicted = objective.predict(batch, hidden)[0].cpu()
-    mean, std = alone.scale
+    mean, std = (torch.from_numpy(values)[:, None, None] for values in (alone.mean, alone.std))
     dated = replace(alone, method=alone.method.model_copy(update={"positions": "days"}))
     np.savez_compressed(
         path,

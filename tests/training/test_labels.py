@@ -7,20 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stcln.data.series import Series
+from stcln.data.samples import Sample
 from stcln.data.tile import VOID
 from stcln.errors import BadInput
 from stcln.training import labels
 
 
-def window(tile: str, classes: np.ndarray) -> Series:
-    return Series(
-        tile, "2018", date(2018, 1, 1), np.array(["2018-05-01"], "datetime64[D]"),
-        np.zeros((1, 2, *classes.shape), np.int16), np.ones((1, *classes.shape), bool), classes.astype(np.uint8),
-    )  # fmt: skip
+def window(tile: str, classes: np.ndarray) -> Sample:
+    dates = np.array(["2018-05-01"], "datetime64[D]")
+    return Sample(tile, "2018", date(2018, 1, 1), dates, classes.astype(np.uint8), images=None)  # none is read
 
 
-def random_windows(seed: int, tiles: int = 5, size: int = 12) -> list[Series]:
+def random_windows(seed: int, tiles: int = 5, size: int = 12) -> list[Sample]:
     rng = np.random.default_rng(seed)
     mix = [0.05, 0.6, 0.3, 0.05]
     return [window(f"t{i}", rng.choice([0, 1, 2, VOID], (size, size), p=mix)) for i in range(tiles)]

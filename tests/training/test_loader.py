@@ -7,24 +7,36 @@ import numpy as np
 import torch
 
 from stcln.data.loader import Loader
-from stcln.data.series import Series, statistics
+from stcln.data.samples import Sample
+from stcln.data.series import statistics
 from stcln.study import Length, Method
 
 MEAN, STD = np.array([100.0, 200.0], np.float32), np.array([10.0, 20.0], np.float32)
 
 
-def series(tile: str, days: list[int], size: int = 3) -> Series:
-    """Reflectance tells date, band, row and column apart."""
-    T = len(days)
-    values = np.arange(T * 2 * size * size).reshape(T, 2, size, size)
-    valid = np.ones((T, size, size), bool)
-    valid[0, 0, 0] = False
+class Images:
+    """Reflectance tells date, band, row and column apart; the first pixel of the first date was not seen."""
+
+    def __init__(self, T: int, side: int) -> None:
+        self.reflectance = np.arange(T * 2 * side * side, dtype=np.int16).reshape(T, 2, side, side)
+        self.valid = np.ones((T, side, side), bool)
+        self.valid[0, 0, 0] = False
+
+    def read(self, dates, window):
+        row, column, side = window
+        y, x = slice(row, row + side), slice(column, column + side)
+        return self.reflectance[dates, :, y, x], self.valid[dates, y, x]
+
+
+def series(tile: str, days: list[int], size: int = 3, ground: int = 0) -> Sample:
+    """A window of `size` pixels that may lie anywhere in a ground of `ground` pixels."""
     labels = np.arange(size * size).reshape(size, size).astype(np.uint8)
     dates = np.datetime64("2018-01-01") + np.array(days)
-    return Series(tile, "2018", date(2018, 1, 1), dates, values.astype(np.int16), valid, labels)
+    room = (max(ground - size, 0),) * 2
+    return Sample(tile, "2018", date(2018, 1, 1), dates, labels, Images(len(days), max(size, ground)), room)
 
 
-def loader(*windows: Series, method: Method | None = None, **options) -> Loader:
+def loader(*windows: Sample, method: Method | None = None, **options) -> Loader:
     return Loader(windows, options.pop("size", 2), MEAN, STD, method or Method(), options.pop("seed", 3), **options)
 
 
@@ -47,13 +59,14 @@ def test_as_published_padding_is_attended_and_positions_are_indices():
 def test_images_are_normalised_with_the_given_statistics():
     window = series("a", [5, 20])
     batch = loader(window).batch(0, 0)
-    expected = (window.reflectance - MEAN[:, None, None]) / STD[:, None, None]
+    reflectance = window.images.reflectance
+    expected = (reflectance - MEAN[:, None, None]) / STD[:, None, None]
     np.testing.assert_allclose(batch.images[0].numpy(), expected, rtol=1e-6)
-    np.testing.assert_array_equal(batch.reflectance[0].numpy(), window.reflectance)
+    np.testing.assert_array_equal(batch.reflectance[0].numpy(), reflectance)
 
 
 def test_statistics_are_those_of_the_valid_pixels():
-    window = series("a", [5, 20])
+    window = series("a", [5, 20]).read()
     mean, std = statistics([window, replace(window, reflectance=window.reflectance * 3)])
     seen = np.moveaxis(window.reflectance, 1, -1)[window.valid].astype(float)
     both = np.concatenate([seen, 3 * seen])
@@ -113,3 +126,15 @@ def test_another_attempt_at_a_batch_draws_other_samples():
     shuffled = loader(*[series(f"t{i}", [5, 20]) for i in range(9)], training=True)
     attempts = {shuffled.batch(1, 0, attempt).tiles for attempt in range(5)}
     assert len(attempts) > 1 and all(len(tiles) == 2 for tiles in attempts)
+
+
+def test_a_free_window_lies_anywhere_in_its_tile_and_the_draw_is_repeated_by_the_same_seed():
+    window = series("a", [5, 20], size=3, ground=5)
+    free = loader(window, training=True)
+    corners = [free.batch(epoch, 0).reflectance[0, 0, 0] for epoch in range(60)]
+    assert {divmod(int(crop[0, 0]), 5) for crop in corners} == {(y, x) for y in range(3) for x in range(3)}
+    for crop in corners:
+        y, x = divmod(int(crop[0, 0]), 5)
+        np.testing.assert_array_equal(crop, window.images.reflectance[0, 0, y : y + 3, x : x + 3])
+    again = loader(window, training=True)
+    assert torch.equal(again.batch(7, 0).reflectance, free.batch(7, 0).reflectance)
