@@ -84,6 +84,14 @@ class Seaweed:
         for path in [p for p in local.rglob("*") if p.is_file()] if local.is_dir() else [local]:
             self.system.put_file(str(path), f"{url}/{path.relative_to(local).as_posix()}" if local.is_dir() else url)
 
+    def forget(self) -> None:
+        """Let what connects from now on look at the environment again: s3fs keeps its instances."""
+        import fsspec
+
+        kind = fsspec.get_filesystem_class("s3")
+        _KEPT.extend(kind._cache.values())
+        kind.clear_instance_cache()
+
     def _answers(self) -> bool:
         try:
             urllib.request.urlopen(self.url, timeout=1).close()
@@ -152,9 +160,5 @@ def mortal_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seawe
 def _known(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Seaweed:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    import fsspec
-
-    kind = fsspec.get_filesystem_class("s3")
-    _KEPT.extend(kind._cache.values())
-    kind.clear_instance_cache()  # an instance keeps the endpoint it was made with
+    server.forget()
     return server

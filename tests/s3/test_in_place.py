@@ -1,0 +1,85 @@
+"""An archive in a bucket: fetched, or read where it lies; a season store in a bucket."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import content, run, workspace
+from seaweed import Seaweed
+
+from stcln.data.store import SeasonStore
+from stcln.errors import BadInput
+
+Uploaded = Callable[[Seaweed, str], str]
+LAYOUTS = ("mtlcc", "pastis", "cube", "zarr")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def prepared(root: Path, layout: str, source: str, linked: bool) -> Path:
+    """The season store made of a source."""
+    space = workspace(root, layout, source, linked=linked)
+    run(space, "fetch")
+    run(space, "prepare", "--season", "2018")
+    return space.season("2018")
+
+
+@pytest.mark.parametrize("layout", ["mtlcc", "cube"])
+def test_fetch_brings_the_same_files_from_a_bucket(
+    s3: Seaweed, uploaded: Uploaded, archives: Mapping[str, Path], tmp_path: Path, layout: str
+) -> None:
+    space = workspace(tmp_path, layout, uploaded(s3, layout))
+    run(space, "fetch")
+    assert content(space.raw) == content(archives[layout])
+
+
+def test_fetch_unpacks_an_archive_from_a_bucket(s3: Seaweed, archives: Mapping[str, Path], tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "mtlcc"), "zip", archives["mtlcc"]))
+    bucket = s3.bucket("packed")
+    s3.put(packed, f"{bucket}/mtlcc.zip")
+    space = workspace(tmp_path / "work", "mtlcc", f"{bucket}/mtlcc.zip")
+    run(space, "fetch")
+    assert content(space.raw) == content(archives["mtlcc"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_store_is_the_same_whether_the_archive_was_fetched_or_read_in_place(
+    s3: Seaweed, uploaded: Uploaded, archives: Mapping[str, Path], tmp_path: Path, layout: str
+) -> None:
+    address = uploaded(s3, layout)
+    here = archives["cube" if layout == "zarr" else layout]
+    local = prepared(tmp_path / "local", layout, str(here), linked=False)
+    linked = prepared(tmp_path / "linked", layout, address, linked=True)
+    assert content(linked) == content(local)
+    raw = tmp_path / "linked/data/raw"
+    assert sorted(path.name for path in raw.iterdir()) == ["lineage.json", "linked.json"]
+    assert list(json.loads((linked / "lineage.json").read_text())["inputs"]) == ["data/raw/linked.json"]
+
+
+def test_an_archive_that_changed_in_its_bucket_is_refused(s3: Seaweed, uploaded: Uploaded, tmp_path: Path) -> None:
+    address = uploaded(s3, "mtlcc")
+    space = workspace(tmp_path, "mtlcc", address, linked=True)
+    run(space, "fetch")
+    names = s3.system.find(address)
+    changed = next(name for name in names if name.endswith("1.tfrecord.gz"))
+    s3.system.pipe(changed, bytes(reversed(s3.system.cat(changed))))
+    with pytest.raises(BadInput, match=r"1 files are not those that were linked: data18/.*1.tfrecord.gz; run `python"):
+        run(space, "prepare", "--season", "2018")
+    assert not space.seasons.exists() or not list(space.seasons.iterdir())
+
+
+def test_a_season_store_is_read_in_a_bucket_through_a_bounded_cache(
+    s3: Seaweed, archives: Mapping[str, Path], tmp_path: Path
+) -> None:
+    local = prepared(tmp_path, "pastis", str(archives["pastis"]), linked=False)
+    address = s3.bucket("stores") + "/seasons/2018.zarr"
+    s3.put(local, address)
+    here, there = SeasonStore.open(local), SeasonStore.open(address, cache=10_000)
+    assert there.ids == here.ids and there.bands == here.bands
+    for tile in range(len(here)):
+        for one, other in zip(here.read(tile), there.read(tile), strict=True):
+            assert np.array_equal(one, other)
+    with pytest.raises(BadInput, match=r"2019.zarr: the season store is missing"):
+        SeasonStore.open(address.replace("2018", "2019"))
