@@ -10,20 +10,22 @@ import pytest
 from stcln.data.readers import tfrecord
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.errors import BadInput
-from stcln.study import Dataset
+from stcln.study import Dataset, Only
 
 DATASET = Dataset(source="x", layout="mtlcc")
 SIDE = 12
 
 
-def features(doy: Sequence[int] = (5, 40, 300, 0), label: int = 26, seed: int = 0) -> dict[str, bytes | Sequence[int]]:
-    """A record with dates up to the first 0; labels of one class."""
+def features(
+    doy: Sequence[int] = (5, 40, 300, 0), label: int = 26, seed: int = 0, side: int = SIDE
+) -> dict[str, bytes | Sequence[int]]:
+    """A record; a date is real where its day is not 0, and labels are of one class."""
     rng, T = np.random.default_rng(seed), len(doy)
     found: dict[str, bytes | Sequence[int]] = {}
     for key, times, bands in (("x10", 1, 4), ("x20", 2, 6), ("x60", 6, 3)):
-        shape = (T, SIDE // times, SIDE // times, bands)
+        shape = (T, side // times, side // times, bands)
         found |= {f"{key}/data": rng.integers(1, 9000, shape).astype("<i8").tobytes(), f"{key}/shape": shape}
-    labels = np.full((T, SIDE, SIDE), label, "<i8")
+    labels = np.full((T, side, side), label, "<i8")
     found |= {"labels/data": labels.tobytes(), "labels/shape": labels.shape, "dates/shape": [T]}
     return found | {"dates/doy": np.array(doy, "<i8").tobytes(), "dates/year": np.full(T, 2017, "<i8").tobytes()}
 
@@ -59,6 +61,31 @@ def test_coarse_bands_are_repeated_behind_the_fine_ones(root: Path) -> None:
     assert tile.reflectance.shape == (3, 13, SIDE, SIDE)
     assert np.array_equal(tile.reflectance[:, 4:10, 1::2, ::2], x20[:3].transpose(0, 3, 1, 2))
     assert np.array_equal(tile.reflectance[:, 10:, 5::6, ::6], x60[:3].transpose(0, 3, 1, 2))
+
+
+def test_padding_between_real_dates_is_left_out_too(root: Path) -> None:
+    content = features((5, 0, 300, 0))
+    save(root, "7", content)
+    tile = Mtlcc(root, DATASET, "2016").read("7")
+    x10 = np.frombuffer(content["x10/data"], "<i8").reshape(4, SIDE, SIDE, 4)  # type: ignore[arg-type]
+    assert [str(day) for day in tile.dates] == ["2016-01-05", "2016-10-26"]
+    assert np.array_equal(tile.reflectance[:, :4], x10[[0, 2]].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("side", [24, 48])
+def test_tiles_of_240_and_480_metres_are_read(root: Path, side: int) -> None:
+    save(root, "7", features(side=side))
+    tile = Mtlcc(root, DATASET, "2016").read("7")
+    assert tile.reflectance.shape == (3, 13, side, side) and tile.labels.shape == (side, side)
+
+
+def test_a_trial_takes_its_tiles_and_calls_no_other_absent(root: Path) -> None:
+    save(root, "8", features())
+    save(root, "9", features())
+    trial = DATASET.model_copy(update={"only": Only(tiles=("9",))})
+    reader = Mtlcc(root, trial, "2016")
+    assert reader.ids == ["9"] and not any(reader.absent.values())
+    assert Mtlcc(root, DATASET.model_copy(update={"only": Only(fold=1)}), "2016").ids == ["7"]
 
 
 def test_bands_are_picked_by_name_in_the_studys_order(root: Path) -> None:
@@ -111,6 +138,15 @@ def test_values_beyond_int16_are_clipped_and_counted(root: Path) -> None:
     reader = Mtlcc(root, DATASET, "2016")
     assert reader.read("7").reflectance.max() == 32_767
     assert reader.findings.counts == {"values above 32,767, clipped": {"7": 3 * 3 * SIDE * SIDE}}
+
+
+def test_values_below_int16_are_clipped_and_counted_where_the_study_keeps_them(root: Path) -> None:
+    content = features()
+    content["x60/data"] = np.full((4, 2, 2, 3), -40_000, "<i8").tobytes()
+    save(root, "7", content)
+    reader = Mtlcc(root, DATASET.model_copy(update={"bands": ("B10", "B02")}), "2016")
+    assert (reader.read("7").reflectance[:, 0] == -32_767).all()
+    assert reader.findings.counts == {"values below -32,767, clipped": {"7": 3 * SIDE * SIDE}}
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import yaml
 
 from stcln.data.readers.cubes import Cubes
 from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
 from stcln.data.readers.pastis import Pastis
 from stcln.data.simulate import LAYOUTS, archive, simulate, spectra
 from stcln.data.simulate.canopy import TABLE
 from stcln.data.simulate.crops import MTLCC, NAMES, PASTIS
 from stcln.data.simulate.fields import crops, region
 from stcln.data.simulate.phenology import develop
+from stcln.data.simulate.radar import ORBITS, Orbit
 from stcln.data.simulate.scene import Season
 from stcln.data.simulate.weather import weather
 from stcln.errors import BadInput
@@ -168,6 +170,51 @@ def test_the_pastis_reader_reads_what_was_recorded(tmp_path: Path) -> None:
         assert (tile.labels == np.array(PASTIS)[view.crop]).all()
 
 
+def test_both_layouts_of_mtlcc_hold_the_same_tiles(tmp_path: Path) -> None:
+    records = Mtlcc(small(tmp_path, "mtlcc"), Dataset(source="simulated", layout="mtlcc"), "2019")
+    dataset = Dataset(source="simulated", layout="mtlcc-geotiff")
+    images = MtlccGeotiff(small(tmp_path, "mtlcc-geotiff"), dataset, "2019")
+    assert (images.ids, images.bands, images.classes) == (records.ids, records.bands, records.classes)
+    for name in records.ids:
+        one, other = records.read(name), images.read(name)
+        assert (one.split, one.crs, one.transform) == (other.split, other.crs, other.transform)
+        for part in ("dates", "reflectance", "valid", "labels"):
+            assert np.array_equal(getattr(one, part), getattr(other, part)), (name, part)
+
+
+def test_the_pastis_reader_reads_the_radar_that_was_recorded(tmp_path: Path) -> None:
+    root = small(tmp_path, "pastis-r", ("2018",))
+    reader = Pastis(root, Dataset(source="simulated", layout="pastis", season_start="09-01"), "2018")
+    season = recorded("2018", "pastis", date(2017, 9, 1))
+    for orbit in ORBITS:
+        record = Orbit(season, orbit)
+        for place in season.ground.places:
+            radar = reader.read(str(180_000 + place.number)).radar[orbit]
+            assert np.array_equal(radar.dates, record.dates)
+            assert np.array_equal(radar.values, np.rint(record.view(place) * 100))
+
+
+def test_radar_is_plain_pastis_with_more_beside_it(tmp_path: Path) -> None:
+    plain, more = small(tmp_path, "pastis", ("2018",)), small(tmp_path, "pastis-r", ("2018",))
+    assert all(digest(path) == digest(more / path.relative_to(plain)) for path in plain.rglob("*.npy"))
+
+
+def test_leaves_lift_the_ratio_of_radar_and_rain_its_backscatter() -> None:
+    """As Sentinel-1 sees cereals: VH/VV rises by some dB from bare soil to full canopy (Vreugdenhil et al., 2018)."""
+    ground, ratios = region(SEED, 12, 24, apart=True), {}
+    season = Season(ground, SEED, 2019, date(2018, 9, 1), 30)
+    record = Orbit(season, "S1A")
+    views = {place: record.view(place) for place in ground.places}
+    days, maize = record.dates.astype("datetime64[M]").astype(int) % 12 + 1, NAMES.index("maize")
+    for month in (5, 8):
+        found = [v[days == month, 2][:, season.view(place).crop == maize].ravel() for place, v in views.items()]
+        ratios[month] = float(np.median(np.concatenate(found)))
+    assert ratios[8] - ratios[5] > 1.5
+    bare = [v[:, 0].mean((1, 2)) for v in views.values()]
+    winter = np.isin(days, (11, 12, 1, 2))
+    assert np.corrcoef(np.mean(bare, axis=0)[winter], record.wet[winter])[0, 1] > 0.8
+
+
 def test_the_cube_reader_reads_what_was_recorded(tmp_path: Path) -> None:
     root = small(tmp_path, "cube", tiles=4)
     reader = Cubes(root, Dataset(source="simulated", layout="cube", season_start="09-01", tile=24), "2018")
@@ -187,7 +234,7 @@ def test_the_cube_reader_reads_what_was_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_season_is_the_same_with_and_without_the_other(tmp_path: Path, layout: str) -> None:
     both, alone = small(tmp_path, layout), small(tmp_path, layout, ("2019",))
-    shared_by_all = {"dataset.ini", "metadata.geojson", "NORM_S2_patch.json"}
+    shared_by_all = {"dataset.ini", "metadata.geojson", *(f"NORM_{name}_patch.json" for name in ("S2", "S1A", "S1D"))}
     files = [path for path in alone.rglob("*") if path.is_file() and path.name not in shared_by_all]
     assert files
     for path in files:

@@ -64,6 +64,26 @@ def test_a_record_that_ends_early_is_refused(record: Path) -> None:
         list(tfrecord.read(record))
 
 
+def test_a_record_that_claims_more_than_any_tile_has_is_not_unpacked(record: Path) -> None:
+    """A bomb: a hundred kilobytes that become as many megabytes, with a good checksum of the length."""
+    length = (tfrecord.LARGEST + 1).to_bytes(8, "little")
+    record.write_bytes(gzip.compress(length + tfrecord._crc(length) + bytes(1 << 20)))
+    with pytest.raises(BadInput, match=f"a record has {tfrecord.LARGEST + 1} bytes, more than {tfrecord.LARGEST}"):
+        list(tfrecord.read(record))
+
+
+def test_a_gzip_of_several_members_is_one_stream(tmp_path: Path, record: Path) -> None:
+    data = gzip.decompress(record.read_bytes())
+    record.write_bytes(gzip.compress(data[:100]) + gzip.compress(data[100:]))
+    assert len(list(tfrecord.read(record))) == 1
+
+
+def test_a_feature_is_a_view_into_the_payload(record: Path) -> None:
+    (payload,) = tfrecord.read(record)
+    (view,) = tfrecord.parse(record, payload)["a/data"]
+    assert isinstance(view, memoryview) and view.obj is payload
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"absent.tfrecord.gz: the file is missing; fetch the file again\."):
         list(tfrecord.read(tmp_path / "absent.tfrecord.gz"))

@@ -21,7 +21,7 @@ from stcln.study import YEAR, Simulation, Study
 Write = Callable[[Path, Region, Iterable[Season], Callable[[], None]], None]
 LAYOUTS: Mapping[str, tuple[Write, int]] = {
     "mtlcc": (mtlcc.write, 6), "mtlcc-geotiff": (mtlcc_geotiff.write, 6), "pastis": (pastis.write, 2),
-    "cube": (cube.write, 2),
+    "pastis-r": (pastis.write_with_radar, 2), "cube": (cube.write, 2),
 }  # fmt: skip
 """How a layout is written, and of how many pixels a side of a tile must be a multiple: those of its coarsest bands."""
 
@@ -44,8 +44,8 @@ def archive(
 
     Args:
         target: Must not exist.
-        layout: `mtlcc` and `mtlcc-geotiff` (January to November), `pastis` or `cube` (September to November of the next
-            year).
+        layout: `mtlcc` and `mtlcc-geotiff` (January to November), `pastis`, `pastis-r` (with radar) or `cube`
+            (September to November of the next year).
         seasons: Years.
         tiles: Tiles a season.
         size: Side of a tile, pixels of 10 m.

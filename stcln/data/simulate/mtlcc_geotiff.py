@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
 
 from stcln.data.simulate.fields import PIXEL, Region
 from stcln.data.simulate.mtlcc import EPSG, STACKS, corner, recorded, write_lists
@@ -39,6 +38,6 @@ def _tile(target: Path, view: View) -> None:
 
 def _write(path: Path, image: NDArray[Any], north_west: tuple[int, int], pixel: int) -> None:
     C, H, W = image.shape
-    grid = {"crs": f"EPSG:{EPSG}", "transform": from_origin(*north_west, pixel, pixel)}
+    grid = {"crs": f"EPSG:{EPSG}", "transform": rasterio.Affine(pixel, 0, north_west[0], 0, -pixel, north_west[1])}
     with rasterio.open(path, "w", driver="GTiff", height=H, width=W, count=C, dtype="uint16", **grid) as file:
         file.write(image.astype(np.uint16))

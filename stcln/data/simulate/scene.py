@@ -61,7 +61,7 @@ class Season:
     """
 
     def __init__(self, ground: Region, seed: int, year: int, start: date, dates: int) -> None:
-        self.ground, self.seed, self.year = ground, seed, year
+        self.ground, self.seed, self.year, self.start = ground, seed, year, start
         rng = generator(seed, 6, year)
         days, ordinals = _acquisitions(rng, start, date(year, *LAST), dates)
         share = clouds.shares(rng, ordinals)
