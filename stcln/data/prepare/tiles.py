@@ -61,7 +61,8 @@ class Work:
         """
         dataset = self.study.dataset
         with archive.answering(self.root):
-            return READERS[dataset.layout](self.root / dataset.root, dataset, self.season)
+            top = self.root.joinpath(*Path(dataset.root).parts)  # in a bucket `.` would be a name
+            return READERS[dataset.layout](top, dataset, self.season)
 
     def start(self) -> Callable[[Task], Done]:
         """Begin to work: open the archive, and return what makes the tiles of a task."""
