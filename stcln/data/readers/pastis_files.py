@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 AGAIN = "fetch the archive again"
+EPOCH = date(1970, 1, 1).toordinal()
 KINDS = {"iu": "integers", "iuf": "numbers"}
 
 
@@ -63,10 +64,11 @@ def days(where: str, properties: Mapping[str, Any], field: str) -> NDArray[np.da
     return np.array(listed, "datetime64[D]")
 
 
-def _day(value: object) -> date:
+def _day(value: object) -> int:
+    """Days since 1970 of YYYYMMDD; numpy makes dates of such in a hundredth of the time that `date` takes it."""
     try:
         number = int(str(value))
-        return date(number // 10_000, number // 100 % 100, number % 100)
+        return date(number // 10_000, number // 100 % 100, number % 100).toordinal() - EPOCH
     except ValueError:
         raise ValueError(f"{value!r} is not YYYYMMDD") from None
 
