@@ -9,6 +9,8 @@ import yaml
 
 from stcln import storage
 from stcln.data import store
+from stcln.data.prepare.validation import RULES
+from stcln.data.readers.reading import MERGED
 from stcln.data.tile import Tile
 from stcln.workspace import Workspace
 
@@ -64,14 +66,22 @@ def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.ran
     tiles = [_tile(number, dates, len(classes), rng, east) for number in range(6)]
     store.write(path, tiles, header, lambda tile: True)
     counts = {name: int(rng.integers(50, 900)) for name in classes}
-    months = {str(month): 6 for month in dates.astype("datetime64[M]")}
+    months = [str(month) for month in dates.astype("datetime64[M]")]
+    splits = ("train", "validation", "test")
     validation = {
-        "tiles": 6, "rejected_tiles": 1, "absent_ids": 1, "images": 54, "cloud_share": 0.231,
+        "tiles": 6, "listed_ids": 8, "rejected_tiles": 1, "absent_ids": 1, "images": 54, "cloud_share": 0.231,
+        "cloud_share_per_month": {month: round(0.1 + at / 20, 4) for at, month in enumerate(months)},
         "rejected": {"9999": "record corrupted"}, "absent": {"listed, not in the archive": ["1234"]},
-        "findings": {"values above 32,767, clipped": {"tiles": 1, "events": 7, "by_tile": {"t1": 7}}},
-        "dates_per_month": months, "pixels_per_class": dict.fromkeys(("train", "validation", "test"), counts),
+        "findings": {"values above 32,767, clipped": {"tiles": 1, "events": 7, "by_tile": {"t1": 7}},
+                     MERGED: {"tiles": 2, "events": 3, "by_tile": {"t1": 1, "t2": 2}, "rule": RULES[MERGED]}},
+        "splits": dict.fromkeys(splits, 2), "dates_per_month": dict.fromkeys(months, 6),
+        "pixels_per_class": dict.fromkeys(splits, counts), "trial": None, "radar": {},
         "ndvi": {name: {f"{m:02}": 0.5 + 0.4 * float(np.sin(m / 3 + k)) for m in range(2, 11)}
                  for k, name in enumerate(classes)},
+        "leaves": {"pixels": 900, "reflectance": {"B04": 410.0, "B03": 620.5, "B02": 300.0, "B08": 4012.0}},
+        "reflectance_range": {band: [120, 9000] for band in BANDS},
+        "duplicates": {"same_ground": [], "same_images": []}, "marks": {"bands": [], "values": []},
+        "distance": {role: {"metres": 1240.0, "tiles": ["t4", "t0"], "adjacent": 0} for role in splits[:2]},
     }  # fmt: skip
     storage.write_json(path / "validation.json", validation)
     _lineage(path, f"prepare@{season}", {f"data/raw/{season}.nc": "a" * 32}, "prepare")

@@ -225,7 +225,9 @@ def _under(workspace: Workspace, path: Path) -> str:
 
 def _season(study: Study, store: SeasonStore) -> Season:
     dates = {name: len(choose(store.dates(0), study.lengths[name], store.season)) for name in study.cells.length}
-    validation = storage.read_json(store.path / "validation.json")
+    validation = storage.read_json(path := store.path / "validation.json")
+    if "marks" not in validation:
+        raise BadInput(path, "written by an older version", f"run `prepare --season {store.season}` again")
     ndvi = {
         name: np.array([months.get(f"{month:02}", np.nan) for month in range(1, 13)])
         for name, months in validation["ndvi"].items()

@@ -10,6 +10,7 @@ from stcln.report import words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
+from stcln.report.seasons import COUNTS, SOUND, odd
 from stcln.report.tables import FEW, Spread, parity, table
 
 
@@ -30,6 +31,7 @@ def markdown(results: Results) -> str:
         _differences(GAINS, ((d, (d.arm, d.against, d.length, f"{d.season} → {d.tested}")) for d in gains)),
         f"## What training on {results.another} loses: own minus other, in points",
         _differences(FALLS, ((d, (d.arm, d.length, d.tested, d.season)) for d in falls)), words.INTERVALS,
+        "## Seasons", _seasons(results), "What looks odd:", _bullets(odd(results) or [SOUND]),
         "## Model selection", _bullets(words.selection(results)), "## Method", _bullets(
             f"{s['means']}: {s['value']}{'' if s['ours'] else ' (as published)'}" for s in words.method(results)),
         "## How to read it", _bullets(words.reading(results)), "## Limits", _bullets(words.limits(results)),
@@ -54,7 +56,12 @@ def summary(results: Results) -> dict[str, Any]:
         "pretrained_minus_scratch": [_json(d) for d in differences(results)],
         "own_minus_other_season": [_json(d) for d in drops(results)],
         "tests": tests, "selection": words.selection(results), "method": words.method(results),
-        "limits": words.limits(results), "lineage": {cell.key: dict(cell.digests) for cell in results.cells},
+        "limits": words.limits(results),
+        "seasons": {
+            name: {key: season.validation[key] for key in (*COUNTS, "trial")}
+            for name, season in results.seasons.items()
+        },
+        "odd": odd(results), "lineage": {cell.key: dict(cell.digests) for cell in results.cells},
     }  # fmt: skip
 
 
@@ -70,6 +77,12 @@ def _published(results: Results) -> str:
     arms = results.study.cells.arm
     head = ["trained", "tested", "length", *(f"{arm}: OA · mIoU · macro-F1" for arm in arms)]
     return _grid(head, ([*key, *(found.get(arm, "–") for arm in arms)] for *key, found in parity(results)))
+
+
+def _seasons(results: Results) -> str:
+    """Counts of every season."""
+    rows = [[name, *(f"{season.validation[key]:,}" for key in COUNTS)] for name, season in results.seasons.items()]
+    return _grid(["season", *(key.replace("_", " ") for key in COUNTS)], rows)
 
 
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,16 +5,16 @@ from html import escape
 
 from stcln.report import evidence, figures, html, words
 from stcln.report.collect import METRICS, Results
-from stcln.report.data import data_section
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
+from stcln.report.seasons import seasons_section
 from stcln.report.style import CSS
 from stcln.report.tables import Row, parity, table
 
 TITLES = {"oa": "OA", "miou": "mIoU", "mf1": "macro-F1", "kappa": "κ"}
 PARTS = (
     ("scores", "Scores"), ("differences", "Differences"), ("classes", "Classes"), ("maps", "Maps"),
-    ("learning", "Learning"), ("pretraining", "Mask and reconstruction"), ("data", "Data"), ("method", "Method"),
+    ("learning", "Learning"), ("pretraining", "Mask and reconstruction"), ("seasons", "Seasons"), ("method", "Method"),
     ("reading", "How to read it"), ("limits", "Limits"), ("lineage", "Lineage"),
 )  # fmt: skip
 
@@ -28,8 +28,8 @@ def page(results: Results) -> str:
     )
     links = "".join(f'<a href="#{anchor}">{part}</a>' for anchor, part in PARTS)
     sections = (
-        _scores, _differences, evidence.classes, evidence.maps, evidence.learning, evidence.pretraining, data_section,
-        _method, _words, _lineage,
+        _scores, _differences, evidence.classes, evidence.maps, evidence.learning, evidence.pretraining,
+        seasons_section, _method, _words, _lineage,
     )  # fmt: skip
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
