@@ -90,7 +90,8 @@ class _Ahead(RangeFile):
         if end != self.end or not self.next <= self.at <= self.next + GAP:
             self.next, self.end, self.held = self.at, end, b""
             self.stream = self.source.read(self.at, end)
-        self._take(self.at - self.next)
+        while self.next < self.at and self._take(self.at - self.next):
+            pass
         filled = 0
         while filled < len(view) and (piece := self._take(len(view) - filled)):
             view[filled : filled + len(piece)] = piece
