@@ -62,19 +62,33 @@ def refusals_of_a_server(address: str) -> Iterator[None]:
             address, str(error), "pip install 'stcln[s3]' for s3, or the client the address needs"
         ) from error
     except Exception as error:
-        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in CLIENTS:
+        if not isinstance(error, OSError) and not _of_a_client(error):
             raise
-        problem, remedy = _refusal(error)
-        raise NoAnswer(address, problem, remedy) from error
+        raise no_answer(address, error) from error
 
 
-def _refusal(error: Exception) -> tuple[str, str]:
+def no_answer(address: str, error: BaseException) -> NoAnswer:
+    """The sentence for what a server's client raised."""
     why, name = " ".join(str(error).split()), type(error).__name__
     if isinstance(error, PermissionError) or "Credential" in name or "Profile" in name:
-        return f"access denied, {why}", "set the key and secret of the server, see docs/data.md, On S3"
+        remedy = "set the key and secret of the server, see docs/data.md, On S3"
+        return NoAnswer(address, f"access denied, {why}", remedy)
     if isinstance(error, FileNotFoundError):
-        return f"not there, {why}", "correct the bucket and path, or AWS_ENDPOINT_URL"
-    return f"the server does not answer, {why or name}", "check the line and AWS_ENDPOINT_URL, and run it again"
+        return NoAnswer(address, f"not there, {why}", "correct the bucket and path, or AWS_ENDPOINT_URL")
+    problem = f"the server does not answer, {why or name}"
+    return NoAnswer(address, problem, "check the line and AWS_ENDPOINT_URL, and run it again")
+
+
+def beneath(error: BaseException) -> BaseException | None:
+    """The error of a server's client that an error was made of, unless the server said that a file is missing."""
+    below = error.__cause__ or error.__context__
+    if below is None or isinstance(below, FileNotFoundError):
+        return None
+    return below if _of_a_client(below) else beneath(below)
+
+
+def _of_a_client(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in CLIENTS
 
 
 @contextmanager

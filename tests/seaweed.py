@@ -1,5 +1,7 @@
 """A real S3 server for tests: SeaweedFS on loopback, started and killed as a test likes."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -93,13 +95,14 @@ class Seaweed:
         kind.clear_instance_cache()
 
     def _answers(self) -> bool:
+        """Whether it speaks S3 and knows where it keeps its data."""
         try:
-            urllib.request.urlopen(self.url, timeout=1).close()
-        except urllib.error.HTTPError:
-            return True
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(self.url, timeout=1).close()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[1]}/dir/status", timeout=1) as status:
+                return bool(json.load(status)["Topology"]["Max"] > 0)
         except OSError:
             return False
-        return True
 
 
 def weed() -> str:

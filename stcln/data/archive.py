@@ -12,7 +12,7 @@ import fsspec
 from upath import UPath
 
 from stcln import storage
-from stcln.errors import BadInput, NoAnswer, refusals_of_a_server
+from stcln.errors import BadInput, NoAnswer, beneath, no_answer, refusals_of_a_server
 from stcln.study import Dataset
 from stcln.workspace import Workspace
 
@@ -81,7 +81,7 @@ def inputs(workspace: Workspace, sources: Sequence[Path | UPath]) -> list[Path]:
 
 @contextmanager
 def answering(at: Path | UPath) -> Iterator[None]:
-    """Read from an archive; a tile that seems broken while a linked archive does not answer is not a broken tile.
+    """Read from an archive; a tile that seems broken because a linked archive does not answer is not a broken tile.
 
     Raises:
         NoAnswer: The server refused or was gone, whatever the reader made of it.
@@ -95,7 +95,9 @@ def answering(at: Path | UPath) -> Iterator[None]:
             yield
     except NoAnswer:
         raise
-    except BadInput:
+    except BadInput as error:
+        if cause := beneath(error):
+            raise no_answer(str(at), cause) from error
         with refusals_of_a_server(str(at)):
             at.fs.invalidate_cache()
             next(iter(at.iterdir()), None)

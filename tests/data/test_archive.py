@@ -145,6 +145,24 @@ def test_a_tile_that_seems_broken_while_the_server_is_gone_is_not_broken(bucket:
     assert not isinstance(refused.value, NoAnswer)
 
 
+def test_a_tile_that_seems_broken_because_of_the_line_is_not_broken(bucket: str) -> None:
+    """A server that answers again by the time it is asked: the reader had made its error a broken tile."""
+    aiohttp = pytest.importorskip("aiohttp")
+
+    def read(error: Exception) -> None:
+        try:
+            raise OSError("cut off") from error
+        except OSError as broken:
+            raise BadInput("s3://bucket/a/one.npy", str(broken), "fetch the archive again") from None
+
+    with pytest.raises(NoAnswer, match=r"does not answer, torn"), archive.answering(UPath(bucket)):
+        read(aiohttp.ClientPayloadError("torn"))
+    for error in (FileNotFoundError("one.npy"), ValueError("no array")):
+        with pytest.raises(BadInput, match=r"one.npy: cut off; fetch") as refused, archive.answering(UPath(bucket)):
+            read(error)
+        assert not isinstance(refused.value, NoAnswer)
+
+
 def test_an_error_of_the_program_is_not_told_as_the_servers(bucket: str) -> None:
     with pytest.raises(ZeroDivisionError), archive.answering(UPath(bucket)):
         raise ZeroDivisionError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import content, run, workspace
+from on_s3 import content, run, workspace
 from seaweed import Seaweed
 
 from stcln.data.store import SeasonStore

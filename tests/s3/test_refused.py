@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Until, content, run, workspace
+from on_s3 import Until, content, run, workspace
 from refusals import Refused
 from seaweed import Seaweed
 
-from stcln.data.fetch import elsewhere, line
+from stcln.data.fetch import elsewhere, line, progress
 from stcln.data.readers import blocks
 from stcln.errors import BadInput, NoAnswer
 
@@ -87,7 +87,11 @@ def big(server: Seaweed) -> tuple[str, bytes]:
     return address, payload
 
 
-def test_a_fetch_goes_on_where_the_server_was_killed(mortal_s3: Seaweed, tmp_path: Path) -> None:
+def test_a_fetch_goes_on_where_the_server_was_killed(
+    mortal_s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "PIECE", 1 << 16)
+    monkeypatch.setattr(progress, "EVERY", 0)
     address, payload = big(mortal_s3)
     space = workspace(tmp_path, "mtlcc", address)
     with pytest.raises(BadInput, match=r"one.bin: it was tried again and again .*; check the connection and run it"):
