@@ -3,15 +3,14 @@
 import re
 from contextlib import suppress
 from datetime import date, timedelta
-from io import StringIO
 from pathlib import Path
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from stcln.data.readers import cube
 from stcln.errors import BadInput
+from stcln.parameters import change
 from stcln.storage import read_json
-from stcln.study import YEAR, Dataset, Study, load_study
+from stcln.study import YEAR, Dataset, Study
 
 FOLDER = re.compile(r"^data(\d\d)$")
 
@@ -73,18 +72,9 @@ def register(path: Path, seasons: list[str]) -> None:
     Raises:
         BadInput: The study would not be valid with them; the file is left as it was.
     """
-    path, yaml = path.resolve(), YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    params = yaml.load(path.read_text())
-    known = params["cells"]["season"]
-    known += [int(season) if isinstance(known[0], int) else season for season in seasons]
-    text = StringIO()
-    yaml.dump(params, text)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text.getvalue())
-    try:
-        load_study(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    def add(cells: Any) -> None:
+        known = cells["season"]
+        known += [int(season) if isinstance(known[0], int) else season for season in seasons]
+
+    change(path, "cells", add)

@@ -5,13 +5,13 @@ from typing import Any
 
 import fsspec
 
-from stcln.data.fetch.line import FIRST, LATER, Changed, Line, Stopped
-from stcln.errors import BadInput
+from stcln.data.fetch.line import Changed, Line, Stopped
+from stcln.errors import BadInput, refusals_of_a_server
 
 PIECE = 1 << 22  # bytes asked for at once
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-REFUSED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-SENSELESS = (ImportError, ValueError, TypeError, NotImplementedError)
+REFUSED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+SENSELESS = (ValueError, TypeError, NotImplementedError)
 
 
 class ElsewhereSource:
@@ -43,7 +43,7 @@ class ElsewhereSource:
             Stopped: The line was stopped.
         """
         begin, end = start, self.size if end is None else end
-        patience = self.line.patience(LATER)
+        patience = self.line.patience()
         while end is None or start < end:
             if self.line.stopped.is_set():
                 raise Stopped
@@ -56,7 +56,7 @@ class ElsewhereSource:
                 continue
             if not piece:
                 break
-            start, patience = start + len(piece), self.line.patience(LATER)
+            start, patience = start + len(piece), self.line.patience()
             yield piece
         if end is not None and start < end:
             raise Changed(self.url, f"it ends at byte {start}, before byte {end}")
@@ -70,7 +70,7 @@ class ElsewhereSource:
             raise Changed(self.url, f"version {self.version}, now {stamp(found)}")
 
     def _info(self) -> dict[str, Any]:
-        patience = self.line.patience(FIRST)
+        patience = self.line.patience(first=True)
         while True:
             try:
                 return dict(self.system.info(self.path))
@@ -87,11 +87,9 @@ def system_of(url: str) -> tuple[Any, str]:
     """
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except SENSELESS as error:
-        problem = f"{url}: {error}"
-        raise BadInput(
-            "params.yaml, field dataset.source", problem, "install what the address needs, or correct it"
-        ) from None
+    except (ImportError, *SENSELESS) as error:
+        problem, remedy = f"{url}: {error}", "install what the address needs, or correct it"
+        raise BadInput("params.yaml, field dataset.source", problem, remedy) from None
     return system, path
 
 
@@ -106,8 +104,8 @@ def refuse(url: str, error: Exception) -> None:
     Raises:
         BadInput: No other try would.
     """
-    if isinstance(error, REFUSED) or "Credential" in type(error).__name__:
-        problem = f"{type(error).__name__}: {error}"
-        raise BadInput(url, problem, "correct dataset.source or dataset.files, or get access") from None
+    if isinstance(error, REFUSED) or any(word in type(error).__name__ for word in ("Credential", "Profile")):
+        with refusals_of_a_server(url):
+            raise error
     if isinstance(error, SENSELESS):
         raise BadInput(url, f"{type(error).__name__}: {error}", "correct dataset.source") from None

@@ -41,10 +41,15 @@ class Line:
     reporter: Reporter = field(default_factory=Silent)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def patience(self, tries: int) -> "Patience":
-        """A fresh count of tries."""
+    def patience(self, first: bool = False) -> "Patience":
+        """A fresh count of tries: of a source that has not answered yet, or of one that has."""
         return Patience(
-            tries, backoff_factor=FACTOR, backoff_max=LONGEST, status_forcelist=AGAIN, allowed_methods=None, line=self
+            FIRST if first else LATER,
+            backoff_factor=FACTOR,
+            backoff_max=LONGEST,
+            status_forcelist=AGAIN,
+            allowed_methods=None,
+            line=self,
         )
 
 

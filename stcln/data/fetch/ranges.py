@@ -1,88 +1,89 @@
-"""One file from a server, whole: resumed where it broke off, tried again, checked. What it holds belongs elsewhere."""
+"""Files from a source, whole: several ranges at once, resumed where they broke off, checked. Not what they hold."""
 
-import errno
-import http.client
-import io
+import hashlib
 import shutil
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
-import fsspec
-
-from stcln import storage
+from stcln.data.fetch import journal as journals
+from stcln.data.fetch.crew import Job, work_off
+from stcln.data.fetch.journal import Journal
+from stcln.data.fetch.line import Changed, Line, Stopped
+from stcln.data.fetch.part import Part
+from stcln.data.fetch.progress import Progress
+from stcln.data.fetch.sources import Remote, Source, open_source
 from stcln.errors import BadInput
-from stcln.events import Reporter
 
-TRIES = 8
-WAIT = 1.0  # seconds before the second try; doubled at each
-LONGEST = 60.0  # seconds
-TIMEOUT = 60.0  # seconds without a byte
-CHUNK = 1 << 20
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+LINES = 4  # ranges of a file, or small files of a web server, at once
+FILES = 16  # small files of an object store at once
+SEGMENT = 1 << 23  # bytes of a range at least; a smaller file comes at once
+PARTS = 256  # ranges that a large file is cut into: web servers count requests
+LARGEST = 1 << 26  # bytes of a range at most
+CHANGES = 3  # times a file may change while it is read
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file at a source.
+class Place:
+    """Where a file gathers below the directory of a fetch.
 
     Attributes:
-        name: Path below the archive's directory, posix.
-        url: Where it is.
-        size: Bytes, if the source tells.
-        md5: Its checksum, if known.
+        whole: The file, once it is whole and its checksum known.
+        part: The same before.
+        journal: What is known of it.
     """
 
-    name: str
-    url: str
-    size: int | None = None
-    md5: str | None = None
+    whole: Path
+    part: Path
+    journal: Path
 
 
-class _LineError(Exception):
-    """The line broke: worth another try, after `wait` seconds if the server asked for it."""
-
-    def __init__(self, why: object, wait: float = 0.0) -> None:
-        self.wait = wait
-        super().__init__(str(why))
+def place(directory: Path, name: str) -> Place:
+    """Where the file `name` gathers."""
+    key = hashlib.md5(name.encode()).hexdigest()
+    return Place(directory / "files" / name, directory / "parts" / name, directory / "journals" / f"{key}.json")
 
 
-def download(remote: Remote, directory: Path, reporter: Reporter) -> Path:
-    """Bring a file into `directory`, going on from what an earlier call left there.
+def download(remotes: Sequence[Remote], directory: Path, line: Line) -> dict[str, Journal]:
+    """Bring files into `directory`/files, going on from what an earlier call left there.
 
-    Bytes gather in `<name>.part`; `<name>.origin` says which version of the file they are of, so that a file that
-    changed at the source is begun anew. A file that is there whole is not asked for again.
+    A large file comes in several ranges at once, of small files several at once.
+
+    Args:
+        remotes: The files.
+        directory: Where they gather; it survives a kill.
+        line: Hears of progress and waits.
+
+    Returns:
+        Size, version and md5 of each, by name.
 
     Raises:
-        BadInput: The source refuses it, the line keeps breaking, the disk is too small, or the checksum does not match.
+        BadInput: The source refuses a file, the line stays broken, the disk is too small, a file keeps changing, or its
+            size or checksum is not the one known.
     """
-    target = directory / remote.name
-    part, origin = target.with_name(target.name + ".part"), target.with_name(target.name + ".origin")
-    if target.exists() and _known(remote, origin) is not None:
-        _verify(remote, target)
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    failed = size = 0  # tries in a row that brought no byte
-    while True:
-        try:
-            _append(remote, part, origin, reporter)
-            break
-        except _LineError as broken:
-            before, size = size, part.stat().st_size if part.exists() else 0
-            failed = 0 if size > before else failed + 1
-            if failed == TRIES:
-                problem = f"{TRIES} tries brought nothing, at last: {broken}"
-                raise BadInput(remote.url, problem, "run it again: it goes on where it stopped") from None
-            reporter.note(f"download of {remote.name} broke, trying again", {"why": str(broken)})
-            time.sleep(min(max(WAIT * 2**failed, broken.wait), LONGEST))
-    _verify(remote, part)
-    part.rename(target)
-    return target
+    what = f"download {remotes[0].name}" if len(remotes) == 1 else f"download {len(remotes)} files"
+    progress = Progress(line.reporter, what, sum(remote.size or 0 for remote in remotes))
+    found: dict[str, Journal] = {}
+
+    def bring(remote: Remote) -> None:
+        found[remote.name] = _bring(remote, place(directory, remote.name), line, progress)
+
+    small = [remote for remote in remotes if remote.size is not None and remote.size <= SEGMENT]
+    web = any(remote.url.startswith("http") for remote in small)
+    work_off((partial(bring, remote) for remote in small), LINES if web else FILES, line, progress.tell)
+    for remote in remotes:
+        if remote.name not in found:
+            bring(remote)
+    progress.tell(last=True)
+    return found
+
+
+def in_hand(remotes: Sequence[Remote], directory: Path) -> int:
+    """Bytes of these files that an earlier call left in `directory`."""
+    known = [(remote, journals.load(place(directory, remote.name).journal)) for remote in remotes]
+    return sum(b - a for remote, found in known if found and found.url == remote.url for a, b in found.held)
 
 
 def need(space: int, where: Path) -> None:
@@ -97,150 +98,92 @@ def need(space: int, where: Path) -> None:
         raise BadInput(where, problem, "free space, or move the workspace to a larger disk")
 
 
-@contextmanager
-def ask(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> Iterator[Any]:
-    """Open an HTTP address.
-
-    Raises:
-        BadInput: The server refuses.
-        _LineError: It may answer later.
-    """
-    request = urllib.request.Request(url, headers={"User-Agent": "stcln", **(headers or {})}, method=method)
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416:  # nothing after the bytes in hand: the caller compares with the file's size
-                yield error
-                return
-            if error.code in RETRIED:
-                after = error.headers.get("Retry-After", "")
-                raise _LineError(f"HTTP {error.code}", float(after) if after.isdigit() else 0.0) from None
-            raise BadInput(
-                url, f"HTTP {error.code} {error.reason}", "correct dataset.source or dataset.files"
-            ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _LineError(error) from None
-    except ValueError as error:
-        raise BadInput(url, str(error), "correct dataset.source") from None
-    with response:
-        yield response
-
-
-def patiently(url: str) -> bytes:
-    """The body of an address, tried again while the server is not ready.
-
-    Raises:
-        BadInput: It refuses, or stays away.
-    """
-    wait = WAIT
-    for left in reversed(range(TRIES)):
+def _bring(remote: Remote, at: Place, line: Line, progress: Progress) -> Journal:
+    """One file, begun anew when it changes on the way."""
+    known = journals.load(at.journal)
+    if at.whole.exists() and known and known.md5 and known.url == remote.url:
+        _verify(remote, known, at)
+        progress.have(known.held[0][1] if known.held else 0)
+        return known
+    at.whole.unlink(missing_ok=True)
+    for _ in range(CHANGES):
         try:
-            with ask(url) as response:
-                return bytes(response.read())
-        except (_LineError, OSError, http.client.HTTPException) as error:
-            if not left:
-                raise BadInput(url, f"no answer: {error}", "check the connection and run it again") from None
-            time.sleep(min(max(wait, getattr(error, "wait", 0.0)), LONGEST))
-            wait *= 2
-    raise AssertionError
+            return _fill(open_source(remote, line), remote, at, line, progress)
+        except Changed as change:
+            line.reporter.note(f"{remote.name} is begun anew", {"why": change.problem})
+    raise BadInput(remote.url, f"it changed {CHANGES} times while it was read", "fetch it when it rests")
 
 
-@dataclass(frozen=True)
-class _Source:
-    """An open file at the source: bytes from `begin` on, of `total` (if told), of a version (if told)."""
+def _fill(source: Source, remote: Remote, at: Place, line: Line, progress: Progress) -> Journal:
+    """Fetch what is missing of one version of a file, and move it to its place."""
+    begun, fresh = journals.load(at.journal), Journal(remote.url, source.version, source.size)
+    going_on = begun and begun.same(fresh) and source.ranges and at.part.exists()
+    unknown = 0 if remote.size is not None else source.size or 0
+    progress.expect(unknown)
+    with closing(Part(at.part, at.journal, begun if begun and going_on else fresh)) as part:
+        progress.have(part.size)
+        try:
+            _run(list(_jobs(source, part, line, progress)), part, line, progress.tell)
+        except Changed:
+            progress.have(-part.size)
+            progress.expect(-unknown)
+            raise
+        finally:
+            if source.ranges:
+                with suppress(OSError):  # a full disk is told already
+                    part.enter()
+        done = replace(fresh, held=part.held, md5=part.digest())
+        part.enter()
+    _verify(remote, done, at)
+    at.whole.parent.mkdir(parents=True, exist_ok=True)
+    journals.save(at.journal, done)
+    at.part.replace(at.whole)
+    return done
 
-    stream: Any
-    begin: int
-    total: int | None
-    version: str | None
 
+def _jobs(source: Source, part: Part, line: Line, progress: Progress) -> Iterator[Job]:
+    """The ranges to fetch, from the front."""
 
-def _append(remote: Remote, part: Path, origin: Path, reporter: Reporter) -> None:
-    """Fetch what `part` still lacks."""
-    known = _known(remote, origin)
-    start = part.stat().st_size if known is not None and part.exists() else 0
-    if start and start == remote.size:
+    def bring(start: int, end: int | None) -> None:
+        for chunk in source.read(start, end):
+            if line.stopped.is_set():
+                raise Stopped
+            part.write(start, chunk)
+            start += len(chunk)
+            progress.came(len(chunk))
+
+    if source.size is None or not source.ranges:
+        yield partial(bring, 0, source.size)
         return
-    with _open(remote, start, known or "") as source:
-        if source.begin and known and source.version and source.version != known:
-            part.unlink()
-            raise _LineError("the file changed at the source")
-        need((source.total or 0) - source.begin, part.parent)
-        with part.open("ab" if source.begin else "wb") as out:
-            storage.write_json(origin, {"url": remote.url, "version": source.version or ""})
-            _copy(source, out, remote.name, reporter)
-    if source.total is not None and part.stat().st_size != source.total:
-        raise _LineError(f"{part.stat().st_size} of {source.total} bytes came")
+    most = min(max(SEGMENT, source.size // PARTS), LARGEST)
+    yield from (partial(bring, *span) for span in journals.missing(part.held, source.size, most))
 
 
-def _known(remote: Remote, origin: Path) -> str | None:
-    """Version of the bytes in hand ("" if the source does not tell); None if they are of another address."""
-    found = storage.read_json(origin) if origin.exists() else {}
-    return str(found["version"]) if found.get("url") == remote.url else None
+def _run(jobs: list[Job], part: Part, line: Line, tell: Callable[[], None]) -> None:
+    """A file of one short range comes in this thread, another in several."""
+    size = part.journal.size
+    if size is not None and size <= SEGMENT:
+        for job in jobs:
+            job()
+        return
+
+    def watch() -> bool:
+        tell()
+        return part.watch()
+
+    work_off(jobs, min(LINES, len(jobs)), line, watch)
 
 
-def _open(remote: Remote, start: int, version: str) -> AbstractContextManager[_Source]:
-    web = remote.url.split(":", 1)[0] in ("http", "https")
-    return _open_web(remote, start, version) if web else _open_other(remote, start, version)
-
-
-@contextmanager
-def _open_web(remote: Remote, start: int, version: str) -> Iterator[_Source]:
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    if start and version and not version.startswith("W/"):
-        headers["If-Range"] = version
-    with ask(remote.url, headers) as response:
-        given = response.headers
-        now = given.get("ETag") or given.get("Last-Modified")
-        if response.status in (206, 416):
-            span, _, whole = given.get("Content-Range", "").removeprefix("bytes ").partition("/")
-            total = int(whole) if whole.isdigit() else remote.size
-            begin = start if span == "*" else int(span.partition("-")[0] or -1)
-            if begin != start or (response.status == 416 and start != total):
-                raise _LineError(f"the server answered a range from {start} with {given.get('Content-Range')}")
-            yield _Source(io.BytesIO() if response.status == 416 else response, begin, total, now)
-        else:
-            length = given.get("Content-Length", "")
-            yield _Source(response, 0, int(length) if length.isdigit() else remote.size, now)
-
-
-@contextmanager
-def _open_other(remote: Remote, start: int, version: str) -> Iterator[_Source]:
-    """What fsspec knows: s3, gs, file, memory."""
-    try:
-        system, path = fsspec.core.url_to_fs(remote.url)
-        found = system.info(path)
-        now = str(found.get("ETag") or found.get("mtime") or found.get("created") or "")
-        begin = start if now == version else 0
-        with system.open(path, "rb") as stream:
-            stream.seek(begin)
-            yield _Source(stream, begin, found.get("size"), now)
-    except (FileNotFoundError, PermissionError) as error:
-        raise BadInput(remote.url, f"{error}", "correct dataset.source or dataset.files, or get access") from None
-
-
-def _copy(source: _Source, out: IO[bytes], name: str, reporter: Reporter) -> None:
-    done, told = source.begin, -1
-    try:
-        while chunk := source.stream.read(CHUNK):
-            out.write(chunk)
-            done += len(chunk)
-            if (percent := 100 * done // (source.total or done)) != told:
-                told = percent
-                reporter.progress(f"download {name}", done, source.total or done)
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadInput(out.name, "the disk is full", "free space and run it again") from None
-        raise _LineError(error) from None
-
-
-def _verify(remote: Remote, part: Path) -> None:
+def _verify(remote: Remote, done: Journal, at: Place) -> None:
     """Compare size and checksum; what does not match is deleted, since going on from it would not help."""
-    if remote.size is not None and (size := part.stat().st_size) != remote.size:
-        part.unlink()
-        raise BadInput(remote.url, f"{size} bytes came, {remote.size} were announced", "run it again")
-    if remote.md5 is not None and (md5 := storage.digest(part)) != remote.md5:
-        part.unlink()
-        problem = f"md5 of {remote.name} is {md5}, not {remote.md5}"
-        raise BadInput(remote.url, problem, "run it again; if it stays, correct `pinned` or ask the source")
+    size = sum(end - begin for begin, end in done.held)
+    known = remote.size if remote.size is not None else done.size
+    if known is not None and size != known:
+        problem = f"{size} bytes came, {known} were announced"
+    elif remote.md5 is not None and done.md5 != remote.md5:
+        problem = f"md5 of {remote.name} is {done.md5}, not {remote.md5}"
+    else:
+        return
+    for path in (at.part, at.whole, at.journal):
+        path.unlink(missing_ok=True)
+    raise BadInput(remote.url, problem, "run it again; if it stays, correct `pinned` or ask the source")

@@ -11,7 +11,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout, parse_url
 
-from stcln.data.fetch.line import FIRST, LATER, Changed, Line, Patience, given_up
+from stcln.data.fetch.line import Changed, Line, Patience, given_up
 from stcln.errors import BadInput
 
 CHUNK = 1 << 16  # bytes handed on at once, so that little is lost when the line breaks
@@ -34,7 +34,7 @@ class WebSource:
 
     def __init__(self, url: str, line: Line) -> None:
         self.url, self.line = url, line
-        with closing(_ask(url, {"Range": "bytes=0-0"}, line.patience(FIRST))) as answer:
+        with closing(_ask(url, {"Range": "bytes=0-0"}, line.patience(first=True))) as answer:
             _, total = _span(answer)
             self.ranges = answer.status in (206, 416) and total is not None
             self.size = total if answer.status in (206, 416) else answer.length_remaining
@@ -50,12 +50,12 @@ class WebSource:
             BadInput: The server refuses, or stays away.
             Stopped: The line was stopped.
         """
-        patience = self.line.patience(LATER)
+        patience = self.line.patience()
         while end is None or start < end:
             try:
                 with closing(self._answer(start, end, patience)) as answer:
                     for chunk in _chunks(answer, None if end is None else end - start):
-                        start, patience = start + len(chunk), self.line.patience(LATER)
+                        start, patience = start + len(chunk), self.line.patience()
                         yield chunk
                 if end is None:
                     return

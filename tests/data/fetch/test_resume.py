@@ -1,0 +1,331 @@
+"""No byte is fetched twice but the tail of an open range: after a broken line, a stop, a kill, a restarted machine."""
+
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hostile import STEP, Fault, File, Server, content
+
+from stcln.data.fetch import fetch, journal
+from stcln.data.fetch import line as lines
+from stcln.data.fetch.line import Line
+from stcln.data.fetch.part import Part
+from stcln.data.fetch.ranges import LINES, download, place
+from stcln.data.fetch.sources import Remote
+from stcln.errors import BadInput
+from stcln.events import Silent
+from stcln.workspace import Workspace
+
+SIZE = 3_000_000
+CHUNK = 1 << 16
+
+
+class Told(Silent):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, object]] = []
+        self.steps: list[tuple[int, int, object]] = []
+
+    def note(self, message: str, values: object = None) -> None:
+        self.notes.append((message, values))
+
+    def progress(self, what: str, done: int, total: int, values: object = None) -> None:
+        self.steps.append((done, total, values))
+
+
+def twice(server: Server, path: str, size: int) -> int:
+    """Bytes that went out more than once."""
+    return server.bytes_sent(path) - size
+
+
+def test_a_line_that_breaks_costs_no_byte_but_what_was_under_way(server: Server, tmp_path: Path) -> None:
+    body, rng = content(SIZE, 1), random.Random(1)
+    url = server.put("/a", body)
+    server.fault = lambda *_: Fault(cut=rng.randrange(1, 60_000)) if rng.random() < 0.7 else None
+    download([Remote("a", url)], tmp_path, Line())
+    assert (tmp_path / "files/a").read_bytes() == body
+    assert len(server.asked) > 60
+    assert twice(server, "/a", SIZE) == 1  # the first byte, by which the file was found
+
+
+def test_several_ranges_are_open_at_once_and_requests_are_few(server: Server, tmp_path: Path) -> None:
+    url = server.put("/a", content(SIZE, 2))
+    server.pace = 0.002
+    download([Remote("a", url)], tmp_path, Line())
+    order = [start for _, start, _ in server.sent]
+    assert sum(later < earlier for earlier, later in pairwise(order)) > LINES  # they interleave
+    assert len(server.asked) == 1 + -(-SIZE // CHUNK)
+
+
+def test_a_server_without_ranges_gives_one_stream(server: Server, tmp_path: Path) -> None:
+    body = content(SIZE, 3)
+    url = server.put("/a", body, ranges=False)
+    faults = iter([None, Fault(cut=SIZE // 2), None])
+    server.fault = lambda *_: next(faults)
+    download([Remote("a", url)], tmp_path, Line())
+    assert (tmp_path / "files/a").read_bytes() == body
+    assert len(server.asked) == 3
+
+
+def test_a_file_that_changes_on_the_way_is_begun_anew(server: Server, tmp_path: Path) -> None:
+    old, new = content(SIZE, 4), content(SIZE, 5)
+    url = server.put("/a", old)
+    faults = iter([None, None, None, None, None, None, Fault(change=lambda: server.files["/a"].change(new))])
+    server.fault = lambda *_: next(faults, None)
+    told = Told()
+    download([Remote("a", url)], tmp_path, Line(told))
+    assert (tmp_path / "files/a").read_bytes() == new
+    assert [message for message, _ in told.notes] == ["a is begun anew"]
+
+
+def test_a_file_that_keeps_changing_is_refused(server: Server, tmp_path: Path) -> None:
+    url = server.put("/a", content(SIZE, 6))
+    file = server.files["/a"]
+    server.fault = lambda _, start: Fault(change=lambda: file.change(content(SIZE, file.number))) if start else None
+    with pytest.raises(BadInput, match="changed 3 times while it was read"):
+        download([Remote("a", url)], tmp_path, Line())
+    assert not (tmp_path / "files/a").exists()
+
+
+def test_a_file_of_another_version_or_address_is_not_gone_on_from(server: Server, tmp_path: Path) -> None:
+    body = content(SIZE, 7)
+    url, remote = server.put("/a", body), server.put("/b", body)
+    at = place(tmp_path, "a")
+    for left in (
+        journal.Journal(url, '"old"', SIZE, ((0, SIZE - 5),)),
+        journal.Journal(url, server.files["/a"].headers["ETag"], SIZE + 1, ((0, SIZE - 5),)),
+        journal.Journal(remote, server.files["/a"].headers["ETag"], SIZE, ((0, SIZE),), "0" * 32),
+    ):
+        at.part.parent.mkdir(parents=True, exist_ok=True)
+        at.part.write_bytes(bytes(SIZE))
+        journal.save(at.journal, left)
+        download([Remote("a", url)], tmp_path, Line())
+        assert at.whole.read_bytes() == body
+        at.whole.unlink()
+
+
+def test_a_journal_that_a_crash_left_unreadable_means_to_begin_anew(server: Server, tmp_path: Path) -> None:
+    body = content(SIZE, 8)
+    url, at = server.put("/a", body), place(tmp_path, "a")
+    for left in (b"", bytes(100), b"{", b"[]", b'{"held": [[0]]}', b'{"held": [[0, 3000000]], "url": 1}'):
+        at.journal.parent.mkdir(parents=True, exist_ok=True)
+        at.journal.write_bytes(left)
+        at.part.parent.mkdir(parents=True, exist_ok=True)
+        at.part.write_bytes(bytes(SIZE))
+        download([Remote("a", url)], tmp_path, Line())
+        assert at.whole.read_bytes() == body
+        at.whole.unlink()
+
+
+def test_the_journal_speaks_of_no_byte_before_it_is_safe_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr("stcln.data.fetch.part.sync", lambda file: happened.append("synced"))
+    monkeypatch.setattr(journal, "save", lambda path, of: happened.append(f"held {of.held}"))
+    part = Part(tmp_path / "a", tmp_path / "journal", journal.Journal("u", "v", 10))
+    part.write(5, b"12345")
+    part.enter()
+    part.close()
+    assert happened == ["synced", "held ((5, 10),)"]
+
+
+def test_what_is_whole_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    url = server.put("/a", content(SIZE, 9))
+    first = download([Remote("a", url)], tmp_path, Line())
+    count = len(server.asked)
+    assert download([Remote("a", url)], tmp_path, Line()) == first
+    assert len(server.asked) == count
+
+
+def test_an_interrupt_keeps_every_byte(server: Server, tmp_path: Path) -> None:
+    body, told = content(SIZE, 10), Told()
+    url = server.put("/a", body)
+
+    class Interrupted(Told):
+        def progress(self, what: str, done: int, total: int, values: object = None) -> None:
+            if done > SIZE // 3:
+                raise KeyboardInterrupt
+
+    server.pace = 0.002
+    with pytest.raises(KeyboardInterrupt):
+        download([Remote("a", url)], tmp_path, Line(Interrupted()))
+    time.sleep(0.3)  # what the server still had under way
+    before = server.bytes_sent("/a")
+    held = journal.load(place(tmp_path, "a").journal)
+    assert held and sum(b - a for a, b in held.held) > SIZE // 3
+    download([Remote("a", url)], tmp_path, Line(told))
+    assert (tmp_path / "files/a").read_bytes() == body
+    assert twice(server, "/a", SIZE) <= before - sum(b - a for a, b in held.held) + 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_is_left_alone_as_long_as_it_asks(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: waits.append(seconds or 0) and False)
+    server.put("/a", b"a")
+    in_an_hour = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 3600))
+    faults = iter([Fault(status=status, after="120"), Fault(status=status, after=in_an_hour), Fault(status=status)])
+    server.fault = lambda *_: next(faults, None)
+    monkeypatch.setattr(lines, "FACTOR", 0.5)
+    told = Told()
+    download([Remote("a", f"{server.url}/a", 1)], tmp_path, Line(told))
+    asked = [wait for wait in waits if wait > 0.2]
+    assert asked[0] == 120 and 3590 < asked[1] <= 3600 and asked[2] == 2.0
+    assert [values["why"] for _, values in told.notes] == [f"HTTP {status}"] * 3
+
+
+def test_tries_without_a_byte_are_counted_and_a_byte_begins_the_count_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LATER", 3)
+    url = server.put("/a", content(100, 1))
+    count = iter(range(1000))
+    server.fault = lambda _, start: [Fault(cut=1), Fault(status=503), Fault(cut=-1)][next(count) % 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "FIRST", 3)
+        download([Remote("a", url)], tmp_path, Line())
+    server.put("/b", content(100, 1))
+    server.fault = lambda *_: Fault(status=503) if len(server.asked) > before + 1 else None
+    before = len(server.asked)
+    with pytest.raises(BadInput, match=r"brought nothing, at last: .*503"):
+        download([Remote("b", f"{server.url}/b")], tmp_path, Line())
+    assert len(server.asked) - before == 1 + 1 + 3
+
+
+def test_of_many_small_files_several_come_at_once(server: Server, tmp_path: Path) -> None:
+    bodies = {f"{n}/x": content(n, n) for n in range(60)}
+    remotes = [Remote(name, server.put(f"/{name}", body), len(body)) for name, body in bodies.items()]
+    open_now, most, lock = 0, 0, threading.Lock()
+
+    def count(*_: object) -> None:
+        nonlocal open_now, most
+        with lock:
+            open_now, most = open_now + 1, max(most, open_now + 1)
+        time.sleep(0.005)
+        with lock:
+            open_now -= 1
+
+    server.fault = count
+    found = download(remotes, tmp_path, Line())
+    assert {name: (tmp_path / "files" / name).read_bytes() for name in bodies} == bodies
+    assert {name: held.md5 for name, held in found.items()} == {
+        name: hashlib.md5(body).hexdigest() for name, body in bodies.items()
+    }
+    assert most == LINES
+
+
+def test_progress_tells_rate_and_time_left(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcln.data.fetch.progress.EVERY", 0.0)
+    url, told = server.put("/a", content(SIZE, 11)), Told()
+    server.pace = 0.002
+    download([Remote("a", url)], tmp_path, Line(told))
+    done = [done for done, _, _ in told.steps]
+    assert done == sorted(done) and told.steps[-1] == (SIZE, SIZE, {})
+    rated = [values for _, _, values in told.steps if values]
+    assert rated and all(values["MB/s"] > 0 and re.fullmatch(r"\d+ s", values["left"]) for values in rated)
+
+
+def command(workspace: Workspace) -> list[str]:
+    """`python -m stcln fetch`, with small ranges and no waits."""
+    setup = "from stcln.data.fetch import crew, line, part, ranges; crew.BEAT = line.FACTOR = 0.01; ranges.SEGMENT = 1 << 16; part.EVERY = 0.02"
+    words = ["stcln", "fetch", "--workspace", str(workspace.root)]
+    return [sys.executable, "-c", f"import sys; {setup}; sys.argv = {words}; from stcln.cli import main; main()"]
+
+
+def test_a_fetch_killed_at_any_moment_and_run_again_gives_the_same_bytes(server: Server, make) -> None:
+    """Over a line that breaks; what is fetched twice is what was open and not yet in the journal."""
+    size, rng = 4_000_000, random.Random(12)
+    body = content(size, 12)
+    workspace = make(server.put("/a.bin", body))
+    server.pace = 0.02
+    server.fault = lambda *_: Fault(cut=rng.randrange(1, 300_000)) if rng.random() < 0.1 else None
+    for _ in range(3):
+        until = server.bytes_sent("/a.bin") + rng.randrange(500_000, 1_200_000)
+        process = subprocess.Popen(command(workspace), stderr=subprocess.DEVNULL)
+        while process.poll() is None and server.bytes_sent("/a.bin") < until:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL and not workspace.raw.exists()
+    done = subprocess.run(command(workspace), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (workspace.raw / "a.bin").read_bytes() == body
+    assert twice(server, "/a.bin", size) < 4 + 3 * LINES * 5 * STEP
+
+
+def test_a_fetch_asked_to_stop_while_it_waits_for_the_server_stops_at_once(server: Server, make) -> None:
+    workspace = make(server.put("/a.bin", b"a"))
+    server.fault = lambda *_: Fault(status=503, after="3000")
+    process = subprocess.Popen(command(workspace), stderr=subprocess.PIPE, text=True)
+    while not server.asked:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert told.splitlines()[-1] == "stcln: stopped by SIGTERM; run it again to go on."
+    assert "HTTP 503" in told and "3000" in told
+
+
+def test_the_whole_step_goes_on_where_it_was_refused(server: Server, make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LATER", 2)
+    body = content(SIZE, 13)
+    workspace = make(server.put("/a.bin", body))
+    gone = threading.Event()
+    server.fault = lambda *_: Fault(cut=-1) if gone.is_set() or server.bytes_sent("/a.bin") > SIZE // 2 else None
+    with pytest.raises(BadInput, match="it goes on where it stopped"):
+        fetch(workspace, Silent())
+    assert not workspace.raw.exists()
+    server.fault = lambda *_: None
+    fetch(workspace, Silent())
+    assert (workspace.raw / "a.bin").read_bytes() == body
+    assert twice(server, "/a.bin", SIZE) == 2  # each run's first question
+    assert not workspace.resume("fetch").exists()
+
+
+class Vast:
+    """More than 4 GiB that are made up as they are asked for: every 8 bytes say where they are."""
+
+    def __len__(self) -> int:
+        return (1 << 32) + 3_000_001
+
+    def __getitem__(self, at: slice) -> bytes:
+        first, last = at.start // 8, -(-at.stop // 8)
+        numbers = b"".join(n.to_bytes(8, "big") for n in range(first, last))
+        return numbers[at.start - 8 * first :][: at.stop - at.start]
+
+
+def test_arithmetic_holds_beyond_4_gib(server: Server, tmp_path: Path) -> None:
+    """All but the bytes around 4 GiB and the tail are in hand; the file is sparse."""
+    vast = Vast()
+    server.files["/vast"] = File(vast)
+    url, at, edge = f"{server.url}/vast", place(tmp_path, "vast"), 1 << 32
+    held = ((0, edge - 500_000), (edge + 500_000, edge + 2_000_000))
+    at.part.parent.mkdir(parents=True)
+    at.part.touch()
+    journal.save(at.journal, journal.Journal(url, server.files["/vast"].headers["ETag"], len(vast), held))
+    Part.watch, watch = lambda self: False, Part.watch  # the zeros in between are not hashed
+    Part.digest, digest = lambda self: "", Part.digest
+    try:
+        download([Remote("vast", url)], tmp_path, Line())
+    finally:
+        Part.watch, Part.digest = watch, digest
+    assert at.whole.stat().st_size == len(vast)
+    assert at.whole.stat().st_blocks * 512 < 10_000_000
+    with at.whole.open("rb") as file:
+        for begin, end in ((edge - 500_000, edge + 500_000), (edge + 2_000_000, len(vast))):
+            file.seek(begin)
+            assert file.read(end - begin) == vast[begin:end]
+    assert server.bytes_sent("/vast") == 1 + 1_000_000 + 1_000_001
