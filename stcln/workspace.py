@@ -20,7 +20,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "data/archive.py", "data/fetch", "data/only.py", "data/readers/__init__.py", "data/readers/tfrecord.py",
         "data/simulate",
     ),
-    "prepare": (*READ, "data/archive.py", "data/only.py", "data/prepare", "data/readers"),
+    "prepare": (*READ, "data/archive.py", "data/only.py", "data/pool.py", "data/prepare", "data/readers"),
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),

@@ -8,8 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from stcln import stages
-from stcln.data import archive, store
-from stcln.data.prepare import pool
+from stcln.data import archive, pool, store
 from stcln.data.prepare.staging import Staging, key_of
 from stcln.data.prepare.tiles import READERS, Task, Work
 from stcln.data.prepare.validation import Tally

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Staging:
         """Put a tile there, whole or not at all."""
         chunks = [chunk for name in tile.chunks for chunk in tile.chunks[name]]
         lengths = {name: [len(chunk) for chunk in tile.chunks[name]] for name in tile.chunks}
-        facts = {"tile": asdict(replace(tile, chunks={})), "count": asdict(count), "chunks": lengths}
+        facts = {"tile": vars(replace(tile, chunks={})), "count": vars(count), "chunks": lengths}
         header = json.dumps(facts).encode()
         body = b"".join([len(header).to_bytes(8, "little"), header, *chunks])
         part = self._path(number).with_suffix(f".{os.getpid()}.part")

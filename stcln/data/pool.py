@@ -1,9 +1,10 @@
 """Worker processes for tasks that do not depend on one another. What the tasks are is not known here.
 
-Workers do not see SIGINT and SIGTERM: the process that started them does, and they end with it, however it ends.
+Workers do not see the SIGINT of a terminal: the process that started them does, and they end with it, however it ends.
 """
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,7 +19,6 @@ from stcln.errors import BadInput
 
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
-ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 class Work(Protocol[Task, Result]):
@@ -49,7 +49,7 @@ def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Genera
         yield from (do(task) for task in tasks)
         return
     with _pool(work, workers) as submit:
-        with _endings_blocked():  # workers are started here, and inherit it
+        with _no_interrupt():  # workers are started here, and inherit it
             futures = [submit(task) for task in tasks]
         try:
             yield from (future.result() for future in as_completed(futures))
@@ -62,30 +62,31 @@ def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Genera
 @contextmanager
 def _pool(work: Work[Any, Any], workers: int) -> Iterator[Callable[[Any], Future[Any]]]:
     watched, lifeline = Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, watched))
-    try:
-        yield lambda task: pool.submit(_done, task)
-    finally:
-        lifeline.close()
-        watched.close()
-        pool.shutdown(cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (watched, pickle.dumps(work)))
+    with lifeline, watched, pool:
+        try:
+            yield lambda task: pool.submit(_done, task)
+        except BaseException:  # a signal, too: no task is waited for
+            lifeline.close()
+            raise
 
 
 @contextmanager
-def _endings_blocked() -> Iterator[None]:
-    resource_tracker.ensure_running()  # else it starts with the workers and unblocks them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+def _no_interrupt() -> Iterator[None]:
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # that sweeps after killed workers: quietly
+    resource_tracker.ensure_running()  # else it starts with the workers and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_work: Work[Any, Any]  # of a worker
+_work = b""  # of a worker, pickled: what it imports takes longer than what ends it may
 _do: Callable[[Any], Any] | None = None
 
 
-def _begin(work: Work[Any, Any], watched: Connection) -> None:
+def _begin(watched: Connection, work: bytes) -> None:
     global _work
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     _work = work
@@ -93,7 +94,7 @@ def _begin(work: Work[Any, Any], watched: Connection) -> None:
 
 def _done(task: Any) -> Any:
     global _do
-    _do = _do or _work.start()  # here its errors are the task's
+    _do = _do or pickle.loads(_work).start()  # here its errors are the task's
     return _do(task)
 
 
