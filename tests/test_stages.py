@@ -15,7 +15,8 @@ from stcln.study import load_study
 from stcln.workspace import BASE, CODE, PACKAGE, Workspace, code_digest
 
 CHECKOUT = PACKAGE.parent
-LIGHT = {"errors", "events", "study", "workspace", "stages", "palette"}  # they shape no output, or only through params
+# They shape no output, or only through params.
+LIGHT = {"errors", "events", "parameters", "study", "workspace", "stages", "palette"}
 
 
 def test_dvc_yaml_of_the_checkout_is_the_rendered_one() -> None:

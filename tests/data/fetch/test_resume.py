@@ -240,7 +240,8 @@ def test_progress_tells_rate_and_time_left(server: Server, tmp_path: Path, monke
 
 def command(workspace: Workspace) -> list[str]:
     """`python -m stcln fetch`, with small ranges and no waits."""
-    setup = "from stcln.data.fetch import crew, line, part, ranges; crew.BEAT = line.FACTOR = 0.01; ranges.SEGMENT = 1 << 16; part.EVERY = 0.02"
+    setup = "from stcln.data.fetch import crew, line, part, ranges; crew.BEAT = line.FACTOR = 0.01; "
+    setup += "ranges.SEGMENT = 1 << 16; part.EVERY = 0.02"
     words = ["stcln", "fetch", "--workspace", str(workspace.root)]
     return [sys.executable, "-c", f"import sys; {setup}; sys.argv = {words}; from stcln.cli import main; main()"]
 
