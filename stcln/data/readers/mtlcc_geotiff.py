@@ -98,7 +98,7 @@ def _read(path: "Path | UPath") -> tuple[NDArray[Any], Ground]:
             ground = file.crs, file.transform
     except FileNotFoundError:
         raise BadInput(path, "the file is missing", AGAIN) from None
-    except (RasterioError, ValueError) as error:
+    except (RasterioError, TypeError, ValueError) as error:
         raise BadInput(path, f"not a whole GeoTIFF: {error}", AGAIN) from None
     if raster.dtype.kind not in "iu":
         raise BadInput(path, f"holds {raster.dtype}, not integers", "store reflectance x 10,000 as uint16")

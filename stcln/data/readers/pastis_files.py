@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from upath import UPath
 
 AGAIN = "fetch the archive again"
+BROKEN = (ValueError, EOFError, MemoryError, SyntaxError, TokenError)
+"""What numpy raises at a file that is cut off or damaged; the header is parsed as Python."""
 EPOCH = date(1970, 1, 1).toordinal()
 KINDS = {"iu": "integers", "iuf": "numbers"}
 
@@ -35,7 +38,7 @@ def load(path: "Path | UPath", kinds: str, remedy: str) -> NDArray[Any]:
             array: NDArray[Any] = np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(path, "the file is missing", AGAIN) from None
-    except (ValueError, EOFError, MemoryError) as error:
+    except BROKEN as error:
         raise BadInput(path, f"not a whole .npy file: {error}", AGAIN) from None
     if array.dtype.kind not in kinds:
         nan = " and NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
@@ -58,7 +61,7 @@ def days(where: str, properties: Mapping[str, Any], field: str) -> NDArray[np.da
     try:
         found = json.loads(found) if isinstance(found, str) else found
         listed = [_day(found[key]) for key in sorted(found, key=int)]
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
         problem = f"{field} of patch {properties.get('ID_PATCH')} are not dates: {error}"
         raise BadInput(where, problem, "mend metadata.geojson") from None
     return np.array(listed, "datetime64[D]")
