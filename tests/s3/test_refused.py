@@ -10,6 +10,7 @@ import pytest
 from on_s3 import Until, content, run, workspace
 from refusals import Refused
 from seaweed import Seaweed
+from tiny_study import restudy
 
 from stcln.data.fetch import elsewhere, line, progress
 from stcln.data.readers import blocks
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up soon: what is tested is how it ends."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    for module, name, value in ((elsewhere, "FIRST", 1), (elsewhere, "LATER", 1), (line, "FACTOR", 0.01)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in (("FIRST", 1), ("LATER", 1), ("FACTOR", 0.01)):
+        monkeypatch.setattr(line, name, value)
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -108,19 +109,24 @@ def test_a_prepare_goes_on_where_the_server_was_killed(
     mortal_s3: Seaweed, uploaded: Uploaded, archives: Mapping[str, Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, layout: str, threads: int,
 ) -> None:  # fmt: skip
-    """No tile is taken for broken because its server is gone, so nothing of the season is lost afterwards."""
+    """No tile is taken for broken because its server is gone, so nothing of the season is lost afterwards.
+
+    The first tile is made before workers start.
+    """
+    monkeypatch.setattr("stcln.data.prepare.TILES_A_WORKER", 1)
     monkeypatch.setattr(blocks, "BUDGET", 1)  # one tile at a time, so that the cube is not read before the kill
     here = archives["cube" if layout == "zarr" else layout]
     limits: dict[str, Any] = {"max_rejected": 1.0}
     local = workspace(tmp_path / "local", layout, str(here), **limits)
     linked = workspace(tmp_path / "linked", layout, uploaded(mortal_s3, layout), linked=True, **limits)
     for space in (local, linked):
+        restudy(space, compute={"threads": threads})
         run(space, "fetch")
     run(local, "prepare", "--season", "2018")
     with pytest.raises(
         NoAnswer, match=rf"s3://.*: {ANSWER}, .*; check the line and AWS_ENDPOINT_URL, and run it again"
     ):
-        run(linked, "prepare", "--season", "2018", listener=Until("tile", 2, mortal_s3.kill))
+        run(linked, "prepare", "--season", "2018", listener=Until("tile", 1 if threads > 1 else 2, mortal_s3.kill))
     assert not list(linked.seasons.glob("*")) and not list(linked.seasons.glob(".*"))
     mortal_s3.start()
     run(linked, "prepare", "--season", "2018")
