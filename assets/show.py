@@ -16,6 +16,7 @@ from matplotlib.image import imread
 
 from assets import pictures
 from assets.stage import numbers
+from stcln.data.only import words
 from stcln.data.store import SeasonStore
 from stcln.report.maps import reconstruction
 from stcln.storage import read_json
@@ -28,7 +29,9 @@ Shown = dict[str, Any]
 
 def archive(workspace: Workspace) -> Shown:
     """Of data/raw: how much there is, and where it came from."""
-    return {"source": workspace.study.dataset.source, "simulated": workspace.study.simulated, **_lies(workspace.raw)}
+    dataset = workspace.study.dataset
+    trial = {"trial": words(dataset.only)} if dataset.trial else {}
+    return {"source": dataset.source, "simulated": workspace.study.simulated, **trial, **_lies(workspace.raw)}
 
 
 def store(workspace: Workspace, season: str) -> Shown:
@@ -37,6 +40,7 @@ def store(workspace: Workspace, season: str) -> Shown:
     validation, opened = read_json(path / "validation.json"), SeasonStore.open(path)
     return {
         **_plain(validation),
+        **({"trial": f"a trial on {validation['tiles']} tiles"} if validation["trial"] else {}),
         "simulated": opened.simulated,
         "bands": ", ".join(opened.bands),
         "crs": opened.crs,
@@ -96,10 +100,13 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
 
 def report(workspace: Workspace) -> Shown:
     """Of the report: its finding, all of it as Markdown, and where its page lies."""
-    home = workspace.report
+    home, found = workspace.report, read_json(workspace.report / "report.json")
+    tiles = {name: season["tiles"] for name, season in found["seasons"].items() if season["trial"]}
+    trial = " and ".join(f"{count} tiles of {name}" for name, count in tiles.items())
     drawn = pictures.address((home / "figure3.png").read_bytes())
     return {
-        "finding": read_json(home / "report.json")["finding"],
+        "finding": found["finding"],
+        **({"trial": f"a trial on {trial}"} if trial else {}),
         "report": dg.MetadataValue.md((home / "report.md").read_text().replace("figure3.png", drawn)),
         "page": dg.MetadataValue.path(home / "index.html"),
         "simulated": workspace.study.simulated,

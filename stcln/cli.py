@@ -82,11 +82,28 @@ def new(
 
 
 @app.command()
-def fetch(workspace: At = HERE, log: Logged = Log.text) -> Summary:
+def fetch(
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="A trial on some tiles: `fold=5,limit=20` (so many of each split), `tiles=10000,10001`, or `all` for "
+            "no trial. It is written to params.yaml and stays until the next `--only`.",
+            show_default="as params.yaml says",
+        ),
+    ] = None,
+    workspace: At = HERE,
+    log: Logged = Log.text,
+) -> Summary:
     """Bring the archive into data/raw: downloaded, linked or simulated, and verified.
 
-    Example: `python -m stcln fetch`
+    A trial reads its tiles out of the remote zip, so that it costs megabytes, not the archive.
+
+    Example: `python -m stcln fetch --only fold=5,limit=20`
     """
+    if only is not None:
+        from stcln.data.fetch.trials import declare
+
+        declare(workspace / "params.yaml", only)
     return _run(workspace, log, "fetch")
 
 

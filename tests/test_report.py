@@ -61,12 +61,21 @@ def test_the_page_loads_nothing_and_every_link_has_its_target(written: Path) -> 
 
 
 def test_simulated_data_are_called_so_in_every_form(written: Path, tmp_path: Path) -> None:
-    assert '<p class="simulated">Simulated data.' in (written / "index.html").read_text()
+    assert '<p class="warning">Simulated data.' in (written / "index.html").read_text()
     assert "simulated data" in (written / "index.html").read_text().split("<svg")[1], "in the figure as well"
     assert "> **Simulated data." in (written / "report.md").read_text()
     assert storage.read_json(written / "report.json")["simulated"] is True
     real = page(collect(make(tmp_path, source="/archive", seeds=1, seasons=("2018",), lengths=("full",))))
     assert not re.search("simulated", real.split("</style>")[1], re.IGNORECASE)
+
+
+def test_a_trial_is_called_one_in_every_form(tmp_path: Path) -> None:
+    place = make(tmp_path, seasons=("2018",), lengths=("full",), seeds=1)
+    path = place.season("2018") / "validation.json"
+    storage.write_json(path, storage.read_json(path) | {"trial": {"limit": 2}})
+    report.report(place, Silent())
+    assert '<p class="warning">A trial on 6 tiles of 2018. <span>' in (place.report / "index.html").read_text()
+    assert "> **A trial on 6 tiles of 2018." in (place.report / "report.md").read_text()
 
 
 def test_the_same_scores_give_the_same_bytes(written: Path, tmp_path: Path) -> None:

@@ -99,6 +99,12 @@ def parse(text: str) -> Only:
         raise BadInput("--only", f"{first['loc'][0]}={first['input']}: {first['msg']}", GRAMMAR) from None
 
 
+def words(only: Only) -> str:
+    """What `parse` would make into this trial again."""
+    found = only.model_dump(exclude_defaults=True)
+    return ",".join(f"{key}={','.join(value) if key == 'tiles' else value}" for key, value in found.items()) or "all"
+
+
 def _lists(fold: int | None) -> set[str]:
     """The native splits that a fold stands for, of all layouts; MTLCC's `eval` is the test set of every fold."""
     return set() if fold is None else {f"fold_{fold}", f"train_fold{fold}", f"test_fold{fold}", "eval"}

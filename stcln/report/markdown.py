@@ -18,9 +18,9 @@ def markdown(results: Results) -> str:
     """Headline, Table 1, differences, selection, method and limits as Markdown."""
     finding, detail = headline(results)
     gains, falls = differences(results), drops(results)
-    warning = [f"> **{words.simulated(results)}**"] if results.study.simulated else []
+    warnings = [f"> **{head} {said}**" for head, said in words.warnings(results)]
     blocks = [
-        f"# {results.study.title or results.study.name}", *warning, f"**{finding}**", detail, "## Scores",
+        f"# {results.study.title or results.study.name}", *warnings, f"**{finding}**", detail, "## Scores",
         _grid(["trained", "tested", "length", "arm", "OA", "mIoU", "macro-F1", "κ", "majority OA",
                "trained classes", "seeds"],
               ([r.season, r.tested, r.length, r.arm, *(r.scores[m].text() for m in METRICS), f"{r.majority:.3f}",

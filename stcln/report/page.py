@@ -23,8 +23,8 @@ def page(results: Results) -> str:
     """The whole page as text."""
     title, name = escape(results.study.title or results.study.name), escape(results.study.name)
     finding, detail = headline(results)
-    banner = (
-        f'<p class="simulated">Simulated data. <span>{words.WARNING}</span></p>\n' if results.study.simulated else ""
+    banner = "".join(
+        f'<p class="warning">{head} <span>{escape(said)}</span></p>\n' for head, said in words.warnings(results)
     )
     links = "".join(f'<a href="#{anchor}">{part}</a>' for anchor, part in PARTS)
     sections = (

@@ -25,11 +25,11 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem }
 p, li { max-width: 76ch }
 a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 2px }
 .kicker { color: var(--quiet); font-size: .9rem; margin: 0 }
-.simulated {
+.warning {
   max-width: none; background: var(--warnbg); color: var(--warn); border: 1px solid currentColor; border-radius: 6px;
   padding: .55rem .9rem; margin: 0 0 1.6rem; font-weight: 600;
 }
-.simulated span { font-weight: 400 }
+.warning span { font-weight: 400 }
 .finding {
   font: 1.55rem/1.35 var(--serif); margin: 1.6rem 0 .6rem; padding-left: 1rem; border-left: 4px solid var(--accent);
   max-width: 46ch; text-wrap: balance;

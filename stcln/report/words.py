@@ -25,11 +25,18 @@ INTERVALS = (
 )
 LAST = "12-31"  # day of a length without a cut
 WARNING = "No number or map here describes a real field."
+TRIAL = (
+    "`dataset.only` leaves out the rest of the archive: the numbers show that the steps run, not how good the maps are."
+)
 
 
-def simulated(results: Results) -> str:
-    """The warning of a report on simulated data; empty for real ones."""
-    return f"Simulated data. {WARNING}" if results.study.simulated else ""
+def warnings(results: Results) -> list[tuple[str, str]]:
+    """What a reader must know before any number, in a few words and a sentence; nothing on the whole of real data."""
+    said = [("Simulated data.", WARNING)] if results.study.simulated else []
+    found = {name: season.validation for name, season in results.seasons.items()}
+    if trials := [f"{of['tiles']:,} tiles of {name}" for name, of in found.items() if of["trial"]]:
+        said.append((f"A trial on {' and '.join(trials)}.", TRIAL))
+    return said
 
 
 def selection(results: Results) -> list[str]:

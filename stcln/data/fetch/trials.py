@@ -16,8 +16,9 @@ from stcln.data.fetch.line import Line
 from stcln.data.fetch.members import put, sweep
 from stcln.data.fetch.remote_zip import RemoteZip
 from stcln.data.fetch.sources import Remote, open_source
-from stcln.data.only import listed_patches, listed_tiles, narrow
+from stcln.data.only import listed_patches, listed_tiles, narrow, parse
 from stcln.errors import BadInput
+from stcln.parameters import change
 from stcln.study import Dataset, Study
 
 FIELD = "params.yaml, field dataset.only"
@@ -50,6 +51,20 @@ LAYOUTS = {
         re.compile("[^/]+"),
     ),
 }
+
+
+def declare(params: Path, text: str) -> None:
+    """Write `dataset.only` into a params.yaml, so that DVC, lineage and reports know what is a trial.
+
+    Args:
+        params: The file; all else in it stays as it is.
+        text: The words of `--only`, see `only.parse`.
+
+    Raises:
+        BadInput: The words are not understood, or the study cannot be narrowed.
+    """
+    only = parse(text).model_dump(mode="json", exclude_defaults=True)
+    change(params, "dataset", lambda dataset: dataset.__setitem__("only", only))
 
 
 def choose(study: Study, names: Iterable[str], read: Read) -> list[str]:
