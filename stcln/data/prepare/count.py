@@ -1,6 +1,5 @@
 """What validation.json needs to know of one tile, small and plain, so that a worker counts and anybody adds up."""
 
-import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any, Self
 
 import google_crc32c
 import numpy as np
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 from stcln.data.tile import VOID, Radar, Tile
@@ -33,7 +33,7 @@ class Count:
         low, high: Smallest and largest valid value of every band; empty if no pixel is valid.
         classes: Pixels by class index, as text.
         crops: Class indices in `ndvi`.
-        ndvi: NDVI histogram [crops, days, BINS] of valid labelled pixels, packed; of no crops without B04 and B08.
+        ndvi: NDVI histogram of valid labelled pixels, packed; empty if there are none, or no B04 and B08.
         green: Pixels with an NDVI above `GREEN` on the date that has most of them.
         spectrum: Sum of every band over those pixels.
         images: Checksums of the first and of the second half of the images.
@@ -84,10 +84,21 @@ class Count:
             radar={orbit: _of_radar(radar) for orbit, radar in tile.radar.items()}, findings=dict(findings),
         )  # fmt: skip
 
-    def histogram(self) -> NDArray[np.uint32]:
-        """`ndvi` unpacked, uint32 [crops, days, BINS]."""
-        found = np.frombuffer(zlib.decompress(b64decode(self.ndvi)), np.uint32) if self.ndvi else np.empty(0, np.uint32)
-        return found.reshape(len(self.crops), len(self.days), BINS)
+    def histogram(self) -> tuple[NDArray[np.int64], ...]:
+        """What `ndvi` holds, without zeros: place in `crops`, place in `days`, bin of NDVI, pixels; int64 [N] each."""
+        if not self.ndvi:
+            return (np.empty(0, np.int64),) * 4
+        gaps, counts = np.frombuffer(blosc.decompress(b64decode(self.ndvi)), np.uint32).reshape(2, -1).astype(np.int64)
+        rest, level = np.divmod(gaps.cumsum(), BINS)
+        return *np.divmod(rest, len(self.days)), level, counts
+
+
+def _packed(counts: NDArray[np.int64]) -> str:
+    """A histogram without its zeros: gaps between the bins that count, and their counts."""
+    if not (used := np.flatnonzero(counts)).size:
+        return ""
+    both = np.stack([np.diff(used, prepend=0), counts[used]]).astype(np.uint32)
+    return b64encode(blosc.compress(both, b"zstd", 1, blosc.SHUFFLE)).decode()
 
 
 def _range(values: NDArray[np.int16], kept: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
@@ -120,8 +131,7 @@ def _greenness(tile: Tile, bands: Sequence[str]) -> tuple[list[int], str, int, l
     leaves = (ndvi > GREEN) & tile.valid
     best = int(leaves.sum(axis=(1, 2)).argmax())
     spectrum = tile.reflectance[best][:, leaves[best]].sum(axis=1, dtype=np.int64).tolist()
-    packed = b64encode(zlib.compress(counts.astype(np.uint32).tobytes(), 1)).decode()
-    return crops, packed, int(leaves[best].sum()), spectrum
+    return crops, _packed(counts), int(leaves[best].sum()), spectrum
 
 
 def _of_radar(radar: Radar) -> dict[str, Any]:

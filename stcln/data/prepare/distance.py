@@ -12,6 +12,23 @@ from stcln.data.splits import overlap
 Points = NDArray[np.float64]
 
 
+class Place(NamedTuple):
+    """Where a tile lies and which split it is of, as in `Count`; plain numbers, of which a season has many."""
+
+    id: str
+    split: str
+    crs: str
+    transform: tuple[float, ...]
+    size: tuple[int, ...]
+    labelled: tuple[int, ...]
+
+    @classmethod
+    def of(cls, count: Count) -> Self:
+        """The place of a counted tile."""
+        numbers = tuple(count.transform), tuple(count.size), tuple(count.labelled)
+        return cls(count.id, count.split, count.crs, *numbers)
+
+
 class Ground(NamedTuple):
     """A piece of ground: the tile's id, its corners [4,2] in turn, metres, and the side of a pixel, metres."""
 
@@ -20,20 +37,20 @@ class Ground(NamedTuple):
     pixel: float
 
     @classmethod
-    def of(cls, count: Count) -> Self:
+    def of(cls, place: Place) -> Self:
         """All of a tile."""
-        return cls._box(count, 0, count.size[0], 0, count.size[1])
+        return cls._box(place, 0, place.size[0], 0, place.size[1])
 
     @classmethod
-    def labelled(cls, count: Count) -> Self | None:
+    def labelled(cls, place: Place) -> Self | None:
         """The smallest box around a tile's labelled pixels; None where it has none."""
-        return cls._box(count, *count.labelled) if count.labelled else None
+        return cls._box(place, *place.labelled) if place.labelled else None
 
     @classmethod
-    def _box(cls, count: Count, y: int, to_y: int, x: int, to_x: int) -> Self:
-        a, b, c, d, e, f = count.transform
+    def _box(cls, place: Place, y: int, to_y: int, x: int, to_x: int) -> Self:
+        a, b, c, d, e, f = place.transform
         grid = np.array([(x, y), (to_x, y), (to_x, to_y), (x, to_y)], np.float64)
-        return cls(count.id, grid @ np.array([(a, d), (b, e)]) + (c, f), float(np.hypot(a, d)))
+        return cls(place.id, grid @ np.array([(a, d), (b, e)]) + (c, f), float(np.hypot(a, d)))
 
 
 def separation(tested: Sequence[Ground], others: Sequence[Ground]) -> dict[str, Any]:

@@ -34,12 +34,11 @@ class Greenness:
         side = count.size[0] * count.size[1]
         self.seen.update(dict(zip(count.days, count.seen, strict=True)))
         self.pixels.update(dict.fromkeys(count.days, side))
-        if count.crops:
-            rows = [self.rows.setdefault(day, len(self.rows)) for day in count.days]
-            if len(self.rows) > self.counts.shape[1]:
-                more = len(self.rows) * 2 - self.counts.shape[1]
-                self.counts = np.pad(self.counts, ((0, 0), (0, more), (0, 0)))
-            self.counts[np.ix_(count.crops, rows)] += count.histogram()
+        rows = np.array([self.rows.setdefault(day, len(self.rows)) for day in count.days])
+        if (more := len(self.rows) - self.counts.shape[1]) > 0:
+            self.counts = np.pad(self.counts, ((0, 0), (0, more), (0, 0)))
+        crop, day, level, pixels = count.histogram()
+        self.counts[np.array(count.crops, np.int64)[crop], rows[day], level] += pixels
         self.green += count.green
         self.spectrum[: len(count.spectrum)] += np.array(count.spectrum, np.int64)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stcln.data.prepare import marks
 from stcln.data.prepare.count import Count
-from stcln.data.prepare.distance import Ground, separation
+from stcln.data.prepare.distance import Ground, Place, separation
 from stcln.data.prepare.ndvi import Greenness
 from stcln.data.readers.reading import MERGED, OUTSIDE, UNSORTED, Reader
 from stcln.data.splits import ROLES, RoleName, plays
@@ -73,7 +73,7 @@ class Tally:
         self._images: Counter[str] = Counter()  # by day
         self._findings: dict[str, dict[str, int]] = {}
         self._same: dict[str, dict[tuple[float, ...], list[str]]] = {"ground": {}, "images": {}}
-        self._grounds: dict[str, tuple[str, str, Ground, Ground | None]] = {}  # by id: split, crs, whole, labelled
+        self._places: dict[str, Place] = {}
         self._orbits: dict[str, Orbit] = {}
         self._greenness = Greenness(season, reader.classes, reader.bands)
 
@@ -88,7 +88,7 @@ class Tally:
             self._findings.setdefault(what, {})[count.id] = events
         self._same["ground"].setdefault(tuple(count.transform), []).append(count.id)
         self._same["images"].setdefault(tuple(count.images), []).append(count.id)
-        self._grounds[count.id] = count.split, count.crs, Ground.of(count), Ground.labelled(count)
+        self._places[count.id] = Place.of(count)
         for name, radar in count.radar.items():
             orbit = self._orbits.setdefault(name, Orbit())
             orbit.images.update(radar["days"])
@@ -101,7 +101,7 @@ class Tally:
         reader, only = self.reader, self.study.dataset.only
         absent = {why: list(ids) for why, ids in reader.absent.items()}
         found = {
-            "tiles": len(self._grounds),
+            "tiles": len(self._places),
             "listed_ids": len(reader.ids) + sum(map(len, absent.values())),
             "absent_ids": sum(map(len, absent.values())),
             "rejected_tiles": len(self.rejected),
@@ -121,7 +121,7 @@ class Tally:
             "distance": self._distance(),
             "trial": only.model_dump(mode="json", exclude_defaults=True) if self.study.dataset.trial else None,
         }  # fmt: skip
-        south = any(crs.startswith(SOUTH) for _, crs, _, _ in self._grounds.values())
+        south = any(place.crs.startswith(SOUTH) for place in self._places.values())
         signs = {"bands": marks.of_bands(found, self.study.dataset.ignore, south), "values": marks.of_values(found)}
         return found | {"marks": signs}
 
@@ -150,13 +150,10 @@ class Tally:
     def _playing(self, role: RoleName) -> list[Ground]:
         """The ground of the tiles that play a role, by id."""
         rule, lists = getattr(self.study.splits, role), self.study.method.lists
-        found = []
-        for name in sorted(self._grounds):
-            split, _, whole, labelled = self._grounds[name]
-            ground = whole if role == "pretrain" else labelled
-            if ground and plays(rule, name, split, lists):
-                found.append(ground)
-        return found
+        places = [self._places[name] for name in sorted(self._places)]
+        playing = [place for place in places if plays(rule, place.id, place.split, lists)]
+        grounds = [Ground.of(place) if role == "pretrain" else Ground.labelled(place) for place in playing]
+        return [ground for ground in grounds if ground]
 
 
 def _groups(same: Iterable[Sequence[str]]) -> list[list[str]]:
