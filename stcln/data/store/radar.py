@@ -30,7 +30,7 @@ class Orbit:
         own, optical = (days[tile][days[tile] >= 0] for days in (self.days, self.optical))
         at = optical if times is None else optical[times]
         latest = np.searchsorted(own, at, side="right") - 1
-        used = np.unique(latest[latest >= 0])
+        used = np.unique(np.maximum(latest, 0))
         images = self.array.read(tile, used, window)
         found = np.broadcast_to(self.fill, (len(at), *images.shape[1:])).copy()
         known = latest >= 0
