@@ -13,10 +13,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, cast
 
 from stcln.data.fetch.members import CHUNK, NOT_THIS, Bound, broken, inside, put, sound, sweep
+from stcln.data.fetch.progress import Progress
 from stcln.data.fetch.ranges import need
 from stcln.errors import BadInput
 from stcln.events import Reporter
@@ -61,7 +62,7 @@ def unpack(archive: Path, target: Path, reporter: Reporter) -> None:
             with zipfile.ZipFile(archive) as packed:
                 members = checked(packed, str(archive), archive.stat().st_size)
                 sweep(target, {target / member.filename for member in members})
-                extract(packed, members, target, str(archive), reporter)
+                extract(packed, members, target, str(archive), f"unpack {archive.name}", reporter)
         else:
             sweep(target, _untar(archive, target, reporter))
 
@@ -98,26 +99,36 @@ def checked(packed: zipfile.ZipFile, where: str, size: int) -> list[zipfile.ZipI
 
 
 def extract(
-    packed: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], target: Path, where: str, reporter: Reporter
+    packed: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], target: Path, where: str, what: str, reporter: Reporter
 ) -> None:
     """Write members of a zip below `target`; one that stands there already, by size and CRC, is left.
+
+    Args:
+        packed: The open archive.
+        members: Some of what `checked` gave.
+        target: Where to.
+        where: The archive's name, for messages.
+        what: What is done, for progress.
+        reporter: Told of the bytes that are written.
 
     Raises:
         BadInput: A member is not as long as announced, or the disk is too small.
         Exception: What `sound` tells, where a member is broken.
     """
-    total, done = sum(member.file_size for member in members), 0
+    progress = Progress(reporter, what, sum(member.file_size for member in members))
     need(sum(member.file_size for member in members if _size(target / member.filename) != member.file_size), target)
     for member in members:
         place = target / member.filename
         if member.is_dir():
             place.mkdir(parents=True, exist_ok=True)
-        elif not _stands(place, member):
+        elif _stands(place, member):
+            progress.have(member.file_size)
+        else:
             with packed.open(member) as content:
                 put(content, member.filename, member.file_size, target, where)
-        before, done = done, done + member.file_size
-        if 100 * before // max(total, 1) != 100 * done // max(total, 1):
-            reporter.progress(f"unpack {PurePosixPath(where).name}", done, total)
+            progress.came(member.file_size)
+        progress.tell()
+    progress.tell(last=True)
 
 
 def _announced(packed: zipfile.ZipFile, size: int) -> int:
@@ -149,9 +160,9 @@ class _Tail:
 
 def _untar(archive: Path, target: Path, reporter: Reporter) -> set[Path]:
     """Write every member of a tar as it streams by; gives the places of the files."""
-    where, size, told = str(archive), archive.stat().st_size, 0
+    where, size = str(archive), archive.stat().st_size
     suffix = next(suffix for suffix in TARS if archive.name.lower().endswith(suffix))
-    bound = Bound(where, size)
+    bound, progress = Bound(where, size), Progress(reporter, f"unpack {archive.name}", size)
     with archive.open("rb") as raw, TARS[suffix](raw) as stream:
         tail = _Tail(stream, bound)
         with tarfile.open(fileobj=cast(IO[bytes], tail), mode="r|", bufsize=CHUNK) as tar:
@@ -162,11 +173,12 @@ def _untar(archive: Path, target: Path, reporter: Reporter) -> set[Path]:
                     put(content, member.name, member.size, target, where)
                 else:
                     (target / member.name).mkdir(parents=True, exist_ok=True)
-                if (percent := 100 * raw.tell() // max(size, 1)) != told:
-                    told = percent
-                    reporter.progress(f"unpack {archive.name}", raw.tell(), size)
+                progress.came(raw.tell() - progress.done)
+                progress.tell()
         while tail.read(CHUNK):  # the checksum of what is packed stands at its end
             pass
+        progress.came(size - progress.done)
+    progress.tell(last=True)
     if any(tail.tail) or len(tail.tail) < END:
         raise broken(where, "it ends too early")
     return {target / path for path in bound.files}

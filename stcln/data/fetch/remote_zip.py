@@ -31,7 +31,7 @@ class RemoteZip:
     """
 
     def __init__(self, remote: Remote, line: Line) -> None:
-        self.where, self.line = remote.url, line
+        self.where, self.name, self.line = remote.url, remote.name, line
         self.file = _Ahead(open_source(remote, line), remote.url)
         with sound(self.where):
             self.packed = zipfile.ZipFile(self.file)
@@ -56,7 +56,7 @@ class RemoteZip:
         members = [member for name, member in self.members.items() if name in wanted]
         self.file.expect((member.header_offset, self._end(member)) for member in members)
         with sound(self.where):
-            extract(self.packed, members, target, self.where, self.line.reporter)
+            extract(self.packed, members, target, self.where, f"parts of {self.name}", self.line.reporter)
 
     def _end(self, member: zipfile.ZipInfo) -> int:
         return min(self.ends[member.filename], member.header_offset + member.compress_size + LOCAL)
