@@ -1,0 +1,78 @@
+"""A study shared through a bucket: archive, season stores and DVC remote; a colleague trains from a clone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from on_s3 import workspace
+from seaweed import Seaweed
+
+from stcln.new import make
+from stcln.storage import digest
+
+CHECKOUT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.orchestration,
+    pytest.mark.skipif(not find_spec("dvc"), reason="no DVC here: pip install 'stcln[orchestration]'"),
+]
+
+
+def call(root: Path, *words: str, status: int = 0) -> str:
+    """A program in a workspace, `python -m` where it is ours or DVC; gives what it said."""
+    python = {"stcln": (sys.executable, "-m", "stcln"), "dvc": (sys.executable, "-m", "dvc")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    argv = [*python.get(words[0], words[:1]), *words[1:]]
+    done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_clone_trains_from_a_store_that_was_prepared_in_place_and_pushed(
+    s3: Seaweed, uploaded: Callable[[Seaweed, str], str], tmp_path: Path
+) -> None:
+    address, remote = uploaded(s3, "cube"), s3.bucket("dvc-remote") + "/study"
+    study = workspace(tmp_path / "study", "cube", address, linked=True).study
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    mine = tmp_path / "mine"
+    make(mine, str(tmp_path / "study.yaml"), None)
+    if not (mine / ".dvc").exists():  # `dvc` is not on the path of every test run
+        call(mine, "dvc", "init", "-q")
+    call(mine, "dvc", "remote", "add", "-q", "--default", "store", remote)
+    call(mine, "dvc", "repro", "prepare")
+    call(mine, "dvc", "push", "-q")
+    call(mine, "git", "add", "--all")
+    call(mine, "git", "-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "-q", "-m", "A season")
+
+    call(tmp_path, "git", "clone", "-q", str(mine), "yours")
+    yours = tmp_path / "yours"
+    call(yours, "dvc", "pull", "-q", "prepare")
+    season = "data/seasons/2018.zarr"
+    assert digest(yours / season) == digest(mine / season)
+    said = call(yours, "dvc", "repro", "pretrain")
+    assert "'prepare@2018' didn't change, skipping" in said
+    assert (yours / "models/pretrained/lineage.json").exists()
+    assert "all matches" in call(yours, "stcln", "lineage", "models/pretrained")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "said", "status"),
+    [("no-such-bucket", "stcln-tests", "bucket does not exist", 1), ("keys", "nobody", "Forbidden", 255)],
+)
+def test_dvc_tells_why_a_push_is_refused_and_nothing_is_lost(
+    s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, key: str, said: str, status: int
+) -> None:
+    if bucket == "keys":
+        s3.bucket(bucket)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    call(tmp_path, "dvc", "init", "-q", "--no-scm")
+    call(tmp_path, "dvc", "remote", "add", "-q", "--default", "store", f"s3://{bucket}/study")
+    (tmp_path / "data").write_text("a season")
+    call(tmp_path, "dvc", "add", "-q", "data")
+    assert said in call(tmp_path, "dvc", "push", status=status)
+    assert (tmp_path / "data").read_text() == "a season"
