@@ -23,11 +23,18 @@ ROUNDS = 80
 HEAD = 400  # bytes in which half of the damage falls: that is where the structure is
 MADE = {"mtlcc": "mtlcc", "mtlcc-geotiff": "mtlcc-geotiff", "pastis": "pastis-r"}
 FILES = [
-    ("mtlcc", "data18/1.tfrecord.gz"), ("mtlcc", "classes.txt"), ("mtlcc", "geotransforms.csv"),
-    ("mtlcc", "tileids/train_fold0.tileids"), ("mtlcc-geotiff", "data18/1/y.tif"), ("mtlcc-geotiff", "data18/1/*_10m.tif"),
-    ("mtlcc-geotiff", "data18/1/*_60m.tif"), ("pastis", "DATA_S2/S2_180001.npy"),
-    ("pastis", "ANNOTATIONS/TARGET_180001.npy"), ("pastis", "DATA_S1A/S1A_180001.npy"), ("pastis", "metadata.geojson"),
-]  # fmt: skip
+    ("mtlcc", "data18/1.tfrecord.gz"),
+    ("mtlcc", "classes.txt"),
+    ("mtlcc", "geotransforms.csv"),
+    ("mtlcc", "tileids/train_fold0.tileids"),
+    ("mtlcc-geotiff", "data18/1/y.tif"),
+    ("mtlcc-geotiff", "data18/1/*_10m.tif"),
+    ("mtlcc-geotiff", "data18/1/*_60m.tif"),
+    ("pastis", "DATA_S2/S2_180001.npy"),
+    ("pastis", "ANNOTATIONS/TARGET_180001.npy"),
+    ("pastis", "DATA_S1A/S1A_180001.npy"),
+    ("pastis", "metadata.geojson"),
+]
 STRANGE = (
     None, "", [], {}, -1, 1.5, 1e400, "x", True, [1], {"0": 20181001}, 20181301, '{"0": 20181001}', "[1]", "null",
     {"a": 20181001},

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stcln.data.prepare import prepare
 from stcln.data.readers.pastis import BANDS, Pastis
+from stcln.data.store import SeasonStore
 from stcln.data.tile import NODATA
 from stcln.errors import BadInput
+from stcln.events import Silent
 from stcln.study import Dataset
+from stcln.workspace import Workspace
 
 DATASET = Dataset(source="x", layout="pastis", season_start="09-01")
 SIDE = 4
@@ -177,3 +181,22 @@ def test_broken_radar_is_refused_with_file_fault_and_remedy(
     fault(root)
     with pytest.raises(BadInput, match=message):
         reader(root).read("1")
+
+
+@pytest.mark.parametrize("missing", ["", "S1D"])
+def test_a_store_gives_at_every_date_the_latest_radar_image_that_is_not_after_it(
+    root: Path, workspace: Callable[..., Workspace], missing: str
+) -> None:
+    """No date sees a later image; before an orbit's first one, or without any, its bands are their mean."""
+    describe(root, {name: days for name, days in DATES.items() if name != missing})
+    made = workspace(root, "own-pastis", root=".", bands=("B04", "S1A_VH", "S1D_VV"), max_rejected=0)
+    prepare(made, "2019", Silent())
+    store = SeasonStore.open(made.season("2019"))
+    found, _, _ = store.read(0)
+    hundredths = {orbit: np.rint(scatter(orbit).astype(np.float32) * 100) for orbit in ("S1A", "S1D")}
+    assert store.bands == ("B04", "S1A_VH", "S1D_VV") and found.shape == (3, 3, SIDE, SIDE)
+    assert np.array_equal(found[:, 1], hundredths["S1A"][[0, 2, 2], 1])
+    if not missing:
+        assert np.array_equal(found[1:, 2], hundredths["S1D"][[0, 1], 0])
+    assert len(np.unique(found[:1, 2])) == 1  # the descending orbit comes after the first optical date
+    assert np.array_equal(store.read(0, np.array([0]))[0], found[:1])
