@@ -16,6 +16,7 @@ BINS = 400  # of NDVI from -1 to 1
 GREEN = 0.6  # NDVI above which a pixel's spectrum is that of leaves
 RED, NIR = "B04", "B08"
 INT16 = np.iinfo(np.int16)
+AT_ONCE = 1 << 16  # pixels of several dates that are looked at together: what a core's cache holds
 NODATA = INT16.min  # of radar
 
 
@@ -119,19 +120,31 @@ def _box(inside: NDArray[np.bool_]) -> list[int]:
 
 
 def _greenness(tile: Tile, bands: Sequence[str]) -> tuple[list[int], str, int, list[int]]:
-    """NDVI by crop and date, and the spectrum of the tile's leaves at their greenest."""
-    red, nir = (tile.reflectance[:, bands.index(name)].astype(np.float32) for name in (RED, NIR))
-    ndvi = (nir - red) / np.maximum(nir + red, 1)
-    crops, place = np.unique(tile.labels[tile.labels != VOID]).tolist(), np.zeros(VOID + 1, np.int64)
-    place[crops] = np.arange(len(crops))
-    T = len(tile.dates)
-    row = place[tile.labels] * T + np.arange(T)[:, None, None]
-    level = np.clip((ndvi + 1) * (BINS / 2), 0, BINS - 1).astype(np.int64)
-    counts = np.bincount((row * BINS + level)[tile.valid & (tile.labels != VOID)], minlength=len(crops) * T * BINS)
-    leaves = (ndvi > GREEN) & tile.valid
-    best = int(leaves.sum(axis=(1, 2)).argmax())
-    spectrum = tile.reflectance[best][:, leaves[best]].sum(axis=1, dtype=np.int64).tolist()
-    return crops, _packed(counts), int(leaves[best].sum()), spectrum
+    """NDVI by crop and date, and the spectrum of the tile's leaves at their greenest; some dates at a time."""
+    labelled, T = tile.labels != VOID, len(tile.dates)
+    crops, place = np.unique(tile.labels[labelled]).tolist(), np.zeros(VOID + 1, np.int32)
+    place[crops] = np.arange(len(crops), dtype=np.int32) * T * BINS
+    counts = np.zeros(len(crops) * T * BINS, np.int64)
+    best, leaves = 0, np.zeros(labelled.shape, bool)
+    step = max(1, AT_ONCE // labelled.size)
+    for dates in (slice(start, start + step) for start in range(0, T, step)):
+        valid, ndvi = tile.valid[dates], _ndvi(tile.reflectance[dates], bands)
+        keys = np.clip((ndvi + 1) * (BINS / 2), 0, BINS - 1).astype(np.int32)
+        keys += place[tile.labels] + BINS * np.arange(T, dtype=np.int32)[dates, None, None]
+        found = np.bincount(keys[valid & labelled])
+        counts[: len(found)] += found
+        green = (ndvi > GREEN) & valid
+        most = int((many := green.sum(axis=(1, 2))).argmax())
+        if many[most] > leaves.sum():
+            best, leaves = dates.start + most, green[most]
+    spectrum = tile.reflectance[best][:, leaves].sum(axis=1, dtype=np.int64).tolist()
+    return crops, _packed(counts), int(leaves.sum()), spectrum
+
+
+def _ndvi(reflectance: NDArray[np.int16], bands: Sequence[str]) -> NDArray[np.float32]:
+    red, nir = (reflectance[:, bands.index(name)].astype(np.float32) for name in (RED, NIR))
+    ndvi: NDArray[np.float32] = (nir - red) / np.maximum(nir + red, 1)
+    return ndvi
 
 
 def _of_radar(radar: Radar) -> dict[str, Any]:
