@@ -8,8 +8,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-CHUNK_DATES = 16
-CHUNK_SIDE = 32  # largest side of a chunk, so that a window does not read a whole patch
+# Tall and narrow: a window of 32 pixels anywhere in a patch touches 9 chunks, 2.2 times its own bytes; of chunks of 16
+# dates and 32 pixels, as small and packed as fast, it touches 12, 3.9 times its bytes. Dates past the last are 0.
+CHUNK_DATES, CHUNK_SIDE = 64, 16
 # On real Sentinel-2: 2.1 times smaller at 450 MB/s, read at 1.6 GB/s; zstd 5 alone: 1.8 times, 150 MB/s, 1.3 GB/s.
 # A block of 512 KiB holds a chunk whole. The checksum finds a flipped bit at reading.
 CODEC, LEVEL, BLOCK = "zstd", 1, 1 << 19
