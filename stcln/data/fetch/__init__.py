@@ -108,7 +108,7 @@ def _brought(workspace: Workspace, remotes: list[Remote], line: Line) -> Fill:
         remotes = trials.bring(study, remotes, trial, line)
     waiting = sum((remote.size or 0) + unpacked(remote.name, remote.size or 0) for remote in remotes)
     need(waiting - in_hand(remotes, state) - _bytes(state / "unpacked"), state)
-    found = download(remotes, state, line)
+    found = download(remotes, state, line) if remotes else {}
     members = {name: state / "unpacked" / _key(name) for name in found if is_archive(name)}
     for name, target in members.items():
         unpack(state / "files" / name, target, line.reporter)
