@@ -38,6 +38,8 @@ def store(workspace: Workspace, season: str) -> Shown:
     """Of a season store: its counts, what was rejected, classes, dates, and its first tile beside its labels."""
     path = workspace.season(season)
     validation, opened = read_json(path / "validation.json"), SeasonStore.open(path)
+    for repair in validation["findings"].values():
+        repair.pop("by_tile", None)  # of every tile of the season: too long for an event
     return {
         **_plain(validation),
         **({"trial": f"a trial on {validation['tiles']} tiles"} if validation["trial"] else {}),

@@ -53,6 +53,18 @@ def test_more_tiles_absent_than_the_study_allows_block(toy: Toy, instance: dg.Da
     assert not result.success
 
 
+def test_an_event_holds_the_season_s_validation_without_its_lists_by_tile(
+    toy: Toy, instance: dg.DagsterInstance
+) -> None:
+    findings = {"dates unsorted, sorted": {"tiles": 2, "events": 2, "by_tile": {"0": 1, "2": 1}}}
+    for path in (toy.root / "template").glob("*/validation.json"):
+        path.write_text(json.dumps(VALIDATION | {"findings": findings}))
+    toy.one(instance, "raw_archive")
+    (made,) = toy.one(instance, "season_store", "2018").asset_materializations_for_node("season_store")
+    shown = made.metadata["validation"].value
+    assert isinstance(shown, dict) and shown["findings"] == {"dates unsorted, sorted": {"tiles": 2, "events": 2}}
+
+
 def test_every_check_of_a_season_says_what_it_holds(toy: Toy) -> None:
     for check in season_checks(toy.plan):
         assert all(spec.description and len(spec.description) > 60 for spec in check.check_specs)
