@@ -129,9 +129,20 @@ def test_a_trial_is_called_one(tiles: list[Tile]) -> None:
 
 
 def test_radar_is_counted_by_orbit(tiles: list[Tile]) -> None:
-    values = np.full((2, 3, 8, 8), -1500, np.int16)
-    values[0, :, :4], values[1, 2, 0, 0] = -32768, 400
+    values = np.full((2, 2, 8, 8), -1500, np.int16)  # the study takes two of an orbit's three bands
+    values[0, :, :4], values[1, 1, 0, 0] = -32768, 400
     dates = np.array(["2017-01-03", "2017-02-03"], "datetime64[D]")
-    found = counted([replace(tiles[0], radar={"S1D": Radar(values, dates)})])["radar"]["S1D"]
+    bands = (*BANDS, "S1D_VH", "S1D_VHVV")
+    found = counted([replace(tiles[0], radar={"S1D": Radar(values, dates)})], bands)["radar"]["S1D"]
     assert found["images"] == 2 and found["dates_per_month"] == {"2017-01": 1, "2017-02": 1}
-    assert found["missing_share"] == 0.25 and found["decibel_x100_range"]["S1D_VHVV"] == [-1500, 400]
+    assert found["missing_share"] == 0.25 and found["decibel_x100_range"] == {
+        "S1D_VH": [-1500, -1500],
+        "S1D_VHVV": [-1500, 400],
+    }
+
+
+def test_what_was_repaired_of_radar_has_the_rule_of_the_optical_images(tiles: list[Tile]) -> None:
+    tally = Tally(Study.model_validate(STUDY), SEASON, Archive([tiles[0].id]))
+    tally.add(Count.of(tiles[0], BANDS, {UNSORTED: 1, f"S1A: {UNSORTED}": 1}))
+    found = tally.document()["findings"]
+    assert found[f"S1A: {UNSORTED}"]["rule"] == found[UNSORTED]["rule"]

@@ -19,7 +19,6 @@ RULES = {
     MERGED: "Of several images of one day every pixel takes the first that is valid there, in the archive's order.",
     OUTSIDE: "Dates before day 0 of the season, or 475 days or more after it, are left out.",
 }
-RADAR = ("VV", "VH", "VHVV")
 SOUTH = "EPSG:327"  # UTM zones south of the equator
 
 
@@ -117,7 +116,10 @@ class Tally:
             "reflectance_range": self.extent.named(reader.bands),
             "ndvi": self._greenness.medians(),
             "leaves": self._greenness.leaves(),
-            "radar": {name: _radar(name, orbit) for name, orbit in self._orbits.items()},
+            "radar": {
+                name: _radar(orbit, [band for band in self.reader.bands if band.startswith(f"{name}_")])
+                for name, orbit in self._orbits.items()
+            },
             "distance": self._distance(),
             "trial": only.model_dump(mode="json", exclude_defaults=True) if self.study.dataset.trial else None,
         }  # fmt: skip
@@ -132,7 +134,7 @@ class Tally:
             every.setdefault(what, {}).update(tiles)
         return {
             what: {"tiles": len(tiles), "events": sum(tiles.values()), "by_tile": tiles}
-            | ({"rule": RULES[what]} if what in RULES else {})
+            | ({"rule": rule} if (rule := RULES.get(what.rpartition(": ")[2])) else {})  # `S1A: ` before radar's
             for what, tiles in every.items()
         }
 
@@ -166,10 +168,10 @@ def _by_month(images: Iterable[str]) -> dict[str, int]:
     return dict(Counter(day[:7] for day in images))
 
 
-def _radar(name: str, orbit: Orbit) -> dict[str, Any]:
+def _radar(orbit: Orbit, bands: Sequence[str]) -> dict[str, Any]:
     return {
         "images": orbit.images.total(),
         "dates_per_month": _by_month(orbit.images),
         "missing_share": 1 - orbit.known / max(orbit.pixels, 1),
-        "decibel_x100_range": orbit.extent.named([f"{name}_{band}" for band in RADAR]),
+        "decibel_x100_range": orbit.extent.named(bands),
     }
