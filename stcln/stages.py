@@ -44,6 +44,7 @@ ARCHIVE = (
     "dataset.source", "dataset.files", "dataset.linked", "dataset.only", "dataset.layout", "dataset.root",
     "dataset.season_start",
 )  # fmt: skip
+IN_PLACE = {"cache": False, "persist": True}  # hashed, not copied; DVC's run-cache copies all that does not persist
 MODEL = "models/finetuned/{season}/{length}/{arm}"
 FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
 EVALUATE = ("splits", "cells.season", "method", "compute")
@@ -82,7 +83,8 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
     """The text of dvc.yaml for a study.
 
     Args:
-        study: Only the number of its pre-training seasons matters; all else DVC takes from params.yaml.
+        study: Only the number of its pre-training seasons matters, and whether its source is on this machine: DVC
+            then hashes data/raw but does not copy it into its cache. All else DVC takes from params.yaml.
         checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
             elsewhere, where it is the installed package's digest in code.yaml.
     """
@@ -142,6 +144,8 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
         if missing or found.get("cmd") != asked["cmd"]:
             problem = f"does not name {missing[0]}" if missing else f"has the command {found.get('cmd')!r}"
             raise BadInput(f"{pipeline}, stage {stage}", problem, remedy)
+        if found.get("outs") != asked["outs"]:
+            raise BadInput(f"{pipeline}, stage {stage}", f"has outs {found.get('outs')}, not {asked['outs']}", remedy)
 
 
 def _mapping(path: Path, remedy: str, *keys: str) -> dict[str, Any]:
@@ -203,7 +207,9 @@ def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:
         params.append({"code.yaml": [stage.verb]})
     grid = {key: f"${{cells.{stage.arms if key == 'arm' else key}}}" for key in stage.over}
     entry: dict[str, Any] = {"matrix": grid} if grid else {}
-    return entry | {"cmd": command, "deps": reads, "params": params, "outs": [stage.writes.format(**keys)]}
+    out = stage.writes.format(**keys)
+    outs: list[Any] = [{out: IN_PLACE} if stage.verb == "fetch" and study.dataset.local else out]
+    return entry | {"cmd": command, "deps": reads, "params": params, "outs": outs}
 
 
 def _fill(texts: Sequence[str], keys: Mapping[str, str], seasons: Sequence[str], length: str) -> list[str]:

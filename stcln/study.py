@@ -96,6 +96,12 @@ class Dataset(_Part):
         """Whether `only` narrows the archive; what is made of it is called a trial wherever it stands."""
         return self.only != Only()
 
+    @property
+    def local(self) -> bool:
+        """Whether the source is a path on this machine: data/raw then leads to it, or can be had from it again."""
+        elsewhere = self.source == "simulated" or self.source.startswith("zenodo:") or "://" in self.source
+        return self.source.startswith("file:") or not elsewhere
+
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""
         return first_day(self.season_start, season)

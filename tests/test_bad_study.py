@@ -116,7 +116,7 @@ def test_a_torn_archive_of_a_source_is_refused(tmp_path: Path, refused: Refused)
         (".", {}, "field dataset.source … contains data/raw itself … name the archive's own"),
         ("torn.zip", {}, "torn.zip … not a sound archive … get it again"),
         ("flipped.zip", {}, "flipped.zip … not a sound archive … get it again"),
-        ("a.zip", {"pinned": {"a.zip": {"md5": wrong}}}, f"a.zip … {right} … {wrong} … run it again"),
+        ("a.zip", {"pinned": {"a.zip": {"md5": wrong}}}, f"field pinned … a.zip … {right} … {wrong} … remove the pin"),
         ("a.zip", {"files": ["b.zip"]}, "field dataset.files … b.zip … name what it holds"),
         ("zenodo:12x", {}, "field dataset.source … zenodo:12x … number"),
         ("nosuch://bucket/a", {}, "field dataset.source … nosuch … correct it"),

@@ -24,18 +24,18 @@ def local(workspace: Workspace) -> Path | None:
     """The directory or file that a source on this machine names, relative to the workspace; None for any other.
 
     Raises:
-        BadInput: It is missing, or contains data/raw.
+        BadInput: It is missing, contains data/raw, or is a file and not the one that `dataset.files` names.
     """
     source = workspace.study.dataset.source
-    if workspace.study.simulated or source.startswith("zenodo:"):
+    if not workspace.study.dataset.local:
         return None
     if source.startswith("file:"):
         source = url2pathname(urlsplit(source).path)
-    elif "://" in source:
-        return None
     path = (workspace.root / source).resolve()
     if not path.exists():
         raise BadInput(WHERE, f"{path} is missing", "correct it; a relative path starts at the workspace")
+    if path.is_file() and (absent := [name for name in workspace.study.dataset.files if name != path.name]):
+        raise BadInput(FILES, f"{absent} not among ['{path.name}']", "name what it holds")
     if path == workspace.root.resolve() or workspace.raw.resolve().is_relative_to(path):
         raise BadInput(WHERE, f"{path} contains data/raw itself", "name the archive's own directory")
     return path
