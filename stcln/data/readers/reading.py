@@ -113,8 +113,15 @@ def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings, 
         return series
     findings.add(of + UNSORTED, tile, int((steps < np.timedelta64(0)).any()))
     order = inside[np.argsort(dates[inside], kind="stable")]
+    merged = _merge((dates, values, valid), order)
+    findings.add(of + MERGED, tile, len(order) - len(merged[0]))
+    return merged
+
+
+def _merge(series: Cube3, order: NDArray[np.intp]) -> Cube3:
+    """A series in an order that is ascending by date, one image a day, by the rule of `tidy`."""
+    dates, values, valid = series
     unique, first = np.unique(dates[order], return_index=True)
-    findings.add(of + MERGED, tile, len(order) - len(unique))
     kept, seen = values[order[first]], valid[order[first]]
     for i in np.setdiff1d(np.arange(len(order)), first):
         day = int(np.searchsorted(unique, dates[order[i]]))
