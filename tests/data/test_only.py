@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stcln.cli import run_verb
-from stcln.data.fetch import fetch, line
+from stcln.data.fetch import fetch, line, remote_zip
 from stcln.data.fetch.line import Line
 from stcln.data.fetch.sources import Remote
 from stcln.data.fetch.trials import bring, choose
@@ -47,6 +47,7 @@ class Ranges(ThreadingHTTPServer):
         self.path, self.sent, self.ranges = path, 0, True
         self.asked: list[str] = []
         self.breaks = 0
+        self.together: threading.Barrier | None = None
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def handle_error(self, *_: object) -> None:
@@ -66,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(wanted)
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted) if self.server.ranges else None
         start, end = (int(found[1]), min(int(found[2] or size), size - 1) + 1) if found else (0, size)
+        if self.server.together and end - start > 15_000:  # an image, not the directory
+            self.server.together.wait(5)
         self.send_response(206 if found else 200)
         self.send_header("Content-Length", str(end - start))
         self.send_header("ETag", '"generated"')
@@ -190,11 +193,23 @@ def test_a_line_that_breaks_is_taken_up_within_a_member(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line, "FACTOR", 0.0)
+    monkeypatch.setattr(remote_zip, "PIECE", 7000)  # of the 20,000 bytes of an image
     files, server = pastis(tmp_path / "PASTIS.zip", 50), serve(tmp_path / "PASTIS.zip")
     server.breaks = 12
     bring(study("pastis", {"limit": 2}), [Remote("a.zip", server.url)], tmp_path / "members", Line())
     assert held(tmp_path / "members") == trial_of(files, range(10000, 10010))
     assert not server.breaks
+
+
+def test_four_members_come_at_once(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server answers when four ask."""
+    monkeypatch.setattr(line, "FACTOR", 0.0)
+    pastis(tmp_path / "PASTIS.zip", 40)
+    server = serve(tmp_path / "PASTIS.zip")
+    server.together = threading.Barrier(4)
+    trial = study("pastis", {"tiles": range(10000, 10032, 8)})
+    bring(trial, [Remote("a.zip", server.url)], tmp_path / "members", Line())
+    assert len(held(tmp_path / "members")) == 2 * 4 + 2 and not server.together.broken
 
 
 def test_a_server_without_ranges_is_named_and_nothing_is_fetched(serve: Serve, make: Make, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from stcln.data.fetch.ranges import need
 from stcln.errors import BadInput
 from stcln.events import Reporter
 
-__all__ = ["checked", "extract", "inside", "is_archive", "unpack", "unpacked"]
+__all__ = ["checked", "extract", "inside", "is_archive", "stands", "unpack", "unpacked"]
 
 HEADER = 30  # bytes before a zip member, at least
 END_RECORD, LOCATOR_64, END_RECORD_64 = 22, 20, 56  # bytes that end a zip
@@ -121,7 +121,7 @@ def extract(
         place = target / member.filename
         if member.is_dir():
             place.mkdir(parents=True, exist_ok=True)
-        elif _stands(place, member):
+        elif stands(place, member):
             progress.have(member.file_size)
         else:
             with packed.open(member) as content:
@@ -184,7 +184,7 @@ def _untar(archive: Path, target: Path, reporter: Reporter) -> set[Path]:
     return {target / path for path in bound.files}
 
 
-def _stands(place: Path, member: zipfile.ZipInfo) -> bool:
+def stands(place: Path, member: zipfile.ZipInfo) -> bool:
     """Whether a member has been written before: by its size and CRC, since a file can be hollow after a power cut."""
     if _size(place) != member.file_size:
         return False
