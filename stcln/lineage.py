@@ -153,7 +153,7 @@ class _Walk:
             *_params(self.key(home), found["params"], self.study),
             *_code(self.key(home), found["verb"], found["code"]),
         ]
-        below = {id(node): node for node in (self.node(path) for path in inputs.values() if path.exists())}
+        below = {id(node): node for node in (self.node(path) for path in inputs.values() if storage.exists(path))}
         return Node(self.key(home), found, tuple(problems), tuple(below.values()))
 
     def outputs(self, home: Path, recorded: Mapping[str, str]) -> Iterator[str]:
@@ -165,7 +165,7 @@ class _Walk:
                     yield f"{self.key(path)} is not part of what its step wrote"
 
     def changed(self, key: str, path: Path, was: str) -> Iterator[str]:
-        if not path.exists():
+        if not storage.exists(path):
             yield f"{key} is missing (recorded {_short(was)})"
         elif (now := storage.digest(path, self.known)) != was:
             yield f"{key} changed since: recorded {_short(was)}, now {_short(now)}"

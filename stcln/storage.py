@@ -1,6 +1,7 @@
 """Files and directories written whole or not at all, and digests equal to DVC's.
 
 A digest here is the md5 that DVC records for the same path: a lineage entry can be looked up in dvc.lock and the cache.
+What is read where it lies has no file here; `linked.json#data18` stands for it, a part of the list of such files.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 UNFINISHED = (".*.part", ".*.old")  # names of what a step is writing or a killed one left; .dvcignore has them too
+LINKED = "linked.json"  # {source, files: {name: {bytes, version}}}
 
 
 @contextmanager
@@ -65,16 +67,35 @@ def read_json(path: "Path | UPath") -> Any:
         raise BadInput(path, f"not JSON: {error}", "restore the file, or run the step that writes it again") from None
 
 
+def linked_part(files: Path, name: str) -> Path:
+    """The path that stands for a file or directory among those that `files`, a `linked.json`, lists."""
+    return files.with_name(f"{files.name}#{name}")
+
+
+def file_of(path: Path) -> Path:
+    """The file that a path is found in: the list, for a part of one."""
+    return _list_and_name(path)[0]
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something to hash."""
+    held, name = _list_and_name(path)
+    return held.exists() and bool(not name or _entries(held, name))
+
+
 def digest(path: Path, known: dict[Path, str] | None = None) -> str:
     """The md5 of a file, or of a directory's sorted listing with the suffix `.dir`, exactly as DVC 3 computes them.
 
-    What is `UNFINISHED` in a directory does not count.
+    What is `UNFINISHED` in a directory does not count. Of a `linked_part`: the md5 of its entries.
 
     Args:
         path: What to hash.
         known: Files hashed before; filled, so that several calls hash a file once.
     """
     known = {} if known is None else known
+    held, name = _list_and_name(path)
+    if name:
+        return hashlib.md5(json.dumps(_entries(held, name), sort_keys=True).encode()).hexdigest()
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not _unfinished(p.relative_to(path)))
         listing = sorted(
@@ -89,6 +110,17 @@ def digest(path: Path, known: dict[Path, str] | None = None) -> str:
                 md5.update(chunk)
         known[path] = md5.hexdigest()
     return known[path]
+
+
+def _list_and_name(path: Path) -> tuple[Path, str]:
+    """The list and the name that a `linked_part` is made of; any other path and nothing."""
+    head, found, name = str(path).rpartition(f"/{LINKED}#")
+    return (Path(head, LINKED), name) if found else (path, "")
+
+
+def _entries(files: Path, name: str) -> dict[str, Any]:
+    held = read_json(files)["files"]
+    return {key: entry for key, entry in held.items() if key == name or key.startswith(f"{name}/")}
 
 
 def _unfinished(path: Path) -> bool:

@@ -16,7 +16,7 @@ from stcln.errors import BadInput, NoAnswer, beneath, no_answer, refusals_of_a_s
 from stcln.study import Dataset
 from stcln.workspace import Workspace
 
-LINKED = "linked.json"
+LINKED = storage.LINKED
 VERSION = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "created")
 """Where a file system says which version of a file it holds; the first that it knows counts."""
 SHOWN = 3
@@ -74,9 +74,8 @@ def root(workspace: Workspace) -> Path | UPath:
 
 
 def inputs(workspace: Workspace, sources: Sequence[Path | UPath]) -> list[Path]:
-    """The local files that stand for what a reader read: its sources, or `linked.json` for those read in place."""
-    local = [path for path in sources if isinstance(path, Path)]
-    return local if len(local) == len(sources) else [*local, workspace.raw / LINKED]
+    """What stands for a reader's sources in a lineage: themselves, or their parts of `linked.json`."""
+    return [path if isinstance(path, Path) else _part(workspace.raw / LINKED, path) for path in sources]
 
 
 @contextmanager
@@ -102,6 +101,12 @@ def answering(at: Path | UPath) -> Iterator[None]:
             at.fs.invalidate_cache()
             next(iter(at.iterdir()), None)
         raise
+
+
+def _part(linked: Path, path: UPath) -> Path:
+    source = UPath(storage.read_json(linked)["source"])
+    name = path.path.removeprefix(source.path.rstrip("/")).lstrip("/")
+    return storage.linked_part(linked, name or path.name)
 
 
 def _files(source: str) -> dict[str, dict[str, Any]]:

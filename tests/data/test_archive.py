@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from upath import UPath
 
+from stcln import storage
 from stcln.data import archive
 from stcln.errors import BadInput, NoAnswer
 from stcln.storage import write_json
@@ -38,8 +39,12 @@ def linked(root: Path, source: str) -> Workspace:
     """A workspace whose fetch linked the source."""
     workspace = Workspace(root)
     workspace.raw.mkdir(parents=True)
-    write_json(workspace.raw / archive.LINKED, archive.link(dataset(source)))
+    relink(workspace, source)
     return workspace
+
+
+def relink(workspace: Workspace, source: str) -> None:
+    write_json(workspace.raw / archive.LINKED, archive.link(dataset(source)))
 
 
 def test_without_a_link_readers_start_from_data_raw(tmp_path: Path) -> None:
@@ -63,11 +68,29 @@ def test_a_linked_file_lies_in_its_directory(tmp_path: Path, bucket: str) -> Non
     assert (root / "one.npy").read_bytes() == b"one"
 
 
-def test_what_was_read_in_place_is_recorded_by_the_list_of_its_versions(tmp_path: Path, bucket: str) -> None:
+def test_what_was_read_in_place_is_recorded_by_its_part_of_the_list(tmp_path: Path, bucket: str) -> None:
+    """A further season, so further files, leave what was made of the others as it is."""
     workspace = linked(tmp_path, bucket)
-    found = archive.inputs(workspace, [archive.root(workspace) / "a"])
-    assert found == [workspace.raw / archive.LINKED]
-    assert bucket in found[0].read_text() and '"bytes": 3' in found[0].read_text()
+    root = archive.root(workspace)
+    parts = archive.inputs(workspace, [root / "a", root / "two.csv"])
+    assert [path.name for path in parts] == ["linked.json#a", "linked.json#two.csv"]
+    before = [storage.digest(path) for path in parts]
+    put(bucket, "b/new", b"")
+    put(bucket, "ab", b"")
+    relink(workspace, bucket)
+    assert [storage.digest(path) for path in parts] == before and all(map(storage.exists, parts))
+    put(bucket, "a/one.npy", b"One")
+    relink(workspace, bucket)
+    assert [storage.digest(path) == was for path, was in zip(parts, before, strict=True)] == [False, True]
+    fsspec.filesystem("memory").rm(f"{bucket}/two.csv")
+    relink(workspace, bucket)
+    assert [storage.exists(path) for path in parts] == [True, False]
+
+
+def test_a_linked_file_is_its_own_part(tmp_path: Path, bucket: str) -> None:
+    workspace = linked(tmp_path, f"{bucket}/a/one.npy")
+    (part,) = archive.inputs(workspace, [archive.root(workspace) / "one.npy"])
+    assert storage.exists(part) and storage.file_of(part) == workspace.raw / archive.LINKED
 
 
 @pytest.mark.parametrize(

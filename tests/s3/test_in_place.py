@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from on_s3 import content, run, workspace
 from seaweed import Seaweed
 
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
+from stcln.lineage import trace
+from stcln.workspace import Workspace
 
 Uploaded = Callable[[Seaweed, str], str]
 LAYOUTS = ("mtlcc", "pastis", "cube", "zarr")
@@ -55,7 +58,9 @@ def test_a_store_is_the_same_whether_the_archive_was_fetched_or_read_in_place(
     assert content(linked) == content(local)
     raw = tmp_path / "linked/data/raw"
     assert sorted(path.name for path in raw.iterdir()) == ["lineage.json", "linked.json"]
-    assert list(json.loads((linked / "lineage.json").read_text())["inputs"]) == ["data/raw/linked.json"]
+    inputs = json.loads((linked / "lineage.json").read_text())["inputs"]
+    assert inputs and all(name.startswith("data/raw/linked.json#") for name in inputs)
+    assert trace(linked, Workspace(tmp_path / "linked")).problems == []
 
 
 def test_an_archive_that_changed_in_its_bucket_is_refused(s3: Seaweed, uploaded: Uploaded, tmp_path: Path) -> None:
@@ -68,6 +73,21 @@ def test_an_archive_that_changed_in_its_bucket_is_refused(s3: Seaweed, uploaded:
     with pytest.raises(BadInput, match=r"1 files are not those that were linked: data18/.*1.tfrecord.gz; run `python"):
         run(space, "prepare", "--season", "2018")
     assert not space.seasons.exists() or not list(space.seasons.iterdir())
+
+
+def test_a_further_season_in_the_bucket_leaves_the_older_store_as_it_is(
+    s3: Seaweed, archives: Mapping[str, Path], tmp_path: Path
+) -> None:
+    address = s3.bucket("growing") + "/cubes"
+    s3.put(archives["cube"], address)
+    store = prepared(tmp_path, "cube", address, linked=True)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    late = xr.open_dataset(archives["cube"] / "simulated_2018.nc", mask_and_scale=False).load()
+    late["time"] = late.time + np.timedelta64(365, "D")
+    late.to_netcdf(tmp_path / "simulated_2019.nc")
+    s3.put(tmp_path / "simulated_2019.nc", f"{address}/simulated_2019.nc")
+    prepared(tmp_path, "cube", address, linked=True)
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
 def test_a_season_store_is_read_in_a_bucket_through_a_bounded_cache(

@@ -18,6 +18,7 @@ import google_crc32c
 
 from stcln.data.prepare.count import Count
 from stcln.data.store.packed import Packed
+from stcln.storage import file_of
 from stcln.workspace import code_digest
 
 LIBRARIES = ("numcodecs", "numpy", "zarr")  # another version may give other bytes
@@ -91,7 +92,7 @@ def key_of(params: Any, sources: Sequence[Path]) -> str:
 
 
 def _files(sources: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    for source in sources:
+    for source in map(file_of, sources):
         if not source.is_dir():
             yield source, source.stat()
         for folder, folders, names in os.walk(source, followlinks=True):
