@@ -1,22 +1,26 @@
 """Season numbers that look wrong are marked, and those of real crops are not; distances of the roles are exact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from counted import Archive, counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_study import STUDY, synthetic_tile
 
-from stcln.data.prepare import marks
+from stcln.data.prepare import marks, prepare
 from stcln.data.prepare.count import Count
 from stcln.data.prepare.distance import Ground, separation
 from stcln.data.prepare.validation import Tally
+from stcln.data.simulate import archive
 from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID, Tile
+from stcln.events import Silent
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
@@ -51,6 +55,28 @@ def test_real_crops_are_not_marked(real: dict[str, Workspace], key: tuple[str, s
     found = read_json(real[key[0]].season(key[1]) / "validation.json")["marks"]
     empty = [f"{band} is 0 everywhere" for band in ("B01", "B09", "B10")] if key[0] == "mtlcc" else []
     assert found == {"bands": [], "values": empty}, "the small MTLCC tree has no 60 m bands"
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [("mtlcc", ("train_fold0", "test_fold0", "eval")), ("pastis-r", ("fold_1", "fold_2", "fold_3"))],
+)
+def test_simulated_crops_are_not_marked(layout: str, names: Sequence[str], tmp_path: Path) -> None:
+    archive(tmp_path / "data/raw", layout, ["2018"], 12, 24, 3, Silent())
+    dataset = {
+        "source": "archive", "layout": layout.removesuffix("-r"),
+        "season_start": "01-01" if layout == "mtlcc" else "09-01",
+    }  # fmt: skip
+    roles = {role: {"take": [name]} for role, name in zip(("train", "validation", "test"), names, strict=True)}
+    changed = {
+        "dataset": dataset, "splits": {**roles, "pretrain": roles["train"]},
+        "cells": {**STUDY["cells"], "season": ["2018"]}, "pretrain": {**STUDY["pretrain"], "seasons": ["2018"]},
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(STUDY | changed))
+    prepare(Workspace(tmp_path), "2018", Silent())
+    found = read_json(Workspace(tmp_path).season("2018") / "validation.json")
+    assert found["tiles"] == 12 and found["marks"] == {"bands": [], "values": []}
+    assert set(found["radar"]) == (set() if layout == "mtlcc" else {"S1A", "S1D"})
 
 
 @pytest.mark.parametrize("season", ["2018", "2019"])
@@ -103,6 +129,14 @@ def test_real_crops_on_another_scale_are_marked(
     for tile in tiles_of(store):
         tally.add(Count.of(replace(tile, reflectance=change(tile.reflectance)), store.bands, {}))
     assert wanted in "; ".join(tally.document()["marks"]["values"])
+
+
+def test_radar_that_is_not_in_decibel_is_marked() -> None:
+    found = {"reflectance_range": {}, "leaves": {"pixels": 0, "reflectance": {}}}
+    decibel, linear = {"S1A_VV": [-2500, 900], "S1A_VHVV": [20, 90]}, {"S1A_VV": [0, 190]}
+    assert marks.of_values({**found, "radar": {"S1A": {"decibel_x100_range": decibel}}}) == []
+    (said,) = marks.of_values({**found, "radar": {"S1A": {"decibel_x100_range": linear}}})
+    assert said.startswith("S1A_VV is nowhere below 0 dB")
 
 
 def test_sound_numbers_are_not_marked() -> None:

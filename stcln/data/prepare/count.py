@@ -10,14 +10,13 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from stcln.data.tile import VOID, Radar, Tile
+from stcln.data.tile import NODATA, VOID, Radar, Tile
 
 BINS = 400  # of NDVI from -1 to 1
 GREEN = 0.6  # NDVI above which a pixel's spectrum is that of leaves
 RED, NIR = "B04", "B08"
 INT16 = np.iinfo(np.int16)
 AT_ONCE = 1 << 16  # pixels of several dates that are looked at together: what a core's cache holds
-NODATA = INT16.min  # of radar
 
 
 @dataclass(frozen=True, kw_only=True)

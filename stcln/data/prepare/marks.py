@@ -23,6 +23,7 @@ APART = 1.4  # ratio that the two stay within
 ENOUGH = 500  # pixels of leaves to judge by
 NEAR_INFRARED = (1000, 7000)  # of leaves, reflectance x 10,000
 OFFSET = 900  # no pixel of any band is darker: the offset of 1,000 of processing baseline 04.00 is still in
+BACKSCATTER = ("_VV", "_VH")
 DARKEST, BRIGHTEST = -2000, 32766
 
 
@@ -91,10 +92,10 @@ def _leaves(leaves: Mapping[str, Any]) -> Iterable[str]:
 
 
 def of_values(found: Mapping[str, Any]) -> list[str]:
-    """Signs that reflectance is not x 10,000 without an offset.
+    """Signs that reflectance is not x 10,000 without an offset, or radar not in decibel.
 
     Args:
-        found: Of validation.json: `reflectance_range`, `leaves`.
+        found: Of validation.json: `reflectance_range`, `leaves`, `radar`.
     """
     limits, leaves = found["reflectance_range"], found["leaves"]
     said = [f"{name} is {low} everywhere" for name, (low, high) in limits.items() if low == high]
@@ -105,6 +106,10 @@ def of_values(found: Mapping[str, Any]) -> list[str]:
     dark = [low for name, (low, _) in limits.items() if name != "B10"]
     if dark and min(dark) >= OFFSET:
         said.append(f"no pixel of any band is below {min(dark)}: the offset of 1,000 seems not to be taken off")
+    for orbit in found["radar"].values():
+        spans = orbit["decibel_x100_range"].items()
+        linear = [name for name, (low, _) in spans if name.endswith(BACKSCATTER) and low >= 0]
+        said += [f"{name} is nowhere below 0 dB: it seems not to be in decibel" for name in linear]
     near = leaves["reflectance"].get("B08")
     if leaves["pixels"] >= ENOUGH and near is not None and not NEAR_INFRARED[0] <= near <= NEAR_INFRARED[1]:
         said.append(f"leaves reflect {near:.0f} in B08, usual is {NEAR_INFRARED[0]} to {NEAR_INFRARED[1]}")
