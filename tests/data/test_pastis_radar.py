@@ -80,6 +80,8 @@ def test_the_study_chooses_among_optical_and_radar_bands(root: Path) -> None:
     tile = pastis.read("1")
     assert pastis.bands == ("B04", "S1D_VHVV", "S1D_VV") and list(tile.radar) == ["S1D"]
     assert np.array_equal(tile.radar["S1D"].values, np.rint(scatter("S1D").astype(np.float32)[:, [2, 0]] * 100))
+    turned = reader(root, "B04", "S1A_VHVV", "S1A_VV", "S1A_VH").read("1").radar["S1A"].values
+    assert np.array_equal(turned, reader(root).read("1").radar["S1A"].values[:, [2, 0, 1]])
     assert [path.name for path in pastis.sources] == ["metadata.geojson", "DATA_S2", "ANNOTATIONS", "DATA_S1D"]
 
 

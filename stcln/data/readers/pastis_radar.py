@@ -65,7 +65,7 @@ def read_radar(
     if found.ndim != 4:
         raise BadInput(path, f"{found.ndim} dimensions, not T,C,H,W", AGAIN)
     expect(str(path), "the array", found.shape, (len(dates), len(PLANES), side, side))
-    values = _hundredths(found[:, planes], tile, of, findings)
+    values = _hundredths(found if list(planes) == list(range(len(PLANES))) else found[:, planes], tile, of, findings)
     valid = (values != NODATA).any(axis=1)
     seen = valid.any(axis=(1, 2))
     findings.add(f"{of}images without a value, left out", tile, len(seen) - int(seen.sum()))
@@ -78,10 +78,13 @@ def read_radar(
 
 def _hundredths(found: NDArray[Any], tile: str, of: str, findings: Findings) -> NDArray[np.int16]:
     """Decibel x 100, rounded; what is not finite is nodata."""
-    scaled = found.astype(np.float32) * SCALE
+    with np.errstate(over="ignore", invalid="ignore"):  # what is strange is told below
+        scaled: NDArray[np.float32] = np.multiply(found, SCALE, dtype=np.float32)
+    np.rint(scaled, out=scaled)
+    if scaled.min(initial=0) >= -HIGHEST and scaled.max(initial=0) <= HIGHEST:  # never with NaN
+        return scaled.astype(np.int16)
     known = np.isfinite(scaled)
     findings.add(f"{of}values not finite, taken as nodata", tile, known.size - int(np.count_nonzero(known)))
     beyond = known & (np.abs(scaled) > HIGHEST)
     findings.add(f"{of}values beyond 327 dB, clipped", tile, int(np.count_nonzero(beyond)))
-    whole = np.clip(np.rint(scaled, out=scaled), -HIGHEST, HIGHEST, out=scaled)
-    return np.where(known, whole, NODATA).astype(np.int16)
+    return np.where(known, np.clip(scaled, -HIGHEST, HIGHEST), NODATA).astype(np.int16)
