@@ -1,11 +1,15 @@
 """Trials: a few tiles of an archive, at the price of these tiles."""
 
 import json
+import random
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +19,7 @@ import fsspec
 import numpy as np
 import pytest
 import yaml
+from damaged import damage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -210,6 +215,43 @@ def test_four_members_come_at_once(serve: Serve, tmp_path: Path, monkeypatch: py
     trial = study("pastis", {"tiles": range(10000, 10032, 8)})
     bring(trial, [Remote("a.zip", server.url)], tmp_path / "members", Line())
     assert len(held(tmp_path / "members")) == 2 * 4 + 2 and not server.together.broken
+
+
+def test_a_killed_trial_is_taken_up_where_it_was(serve: Serve, make: Make, tmp_path: Path) -> None:
+    files, server = pastis(tmp_path / "PASTIS.zip", 400), serve(tmp_path / "PASTIS.zip")
+    workspace, killed = make(server.url, {"fold": 1}), 0
+    for more in (9, 25, 30):
+        upto = len(server.asked) + more
+        command = [sys.executable, "-m", "stcln", "fetch", "--workspace", str(workspace.root), "--log", "json"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            while len(server.asked) < upto and process.poll() is None:
+                time.sleep(0.001)
+            process.kill()
+        killed += not workspace.raw.exists()
+        assert set(workspace.root.rglob("*.npy")) or more == 9
+    assert killed == 3
+    before = server.sent
+    fetch(workspace, Silent())
+    wanted = trial_of(files, range(10000, 10400, 5))
+    assert {name: body for name, body in held(workspace.raw).items() if name != "lineage.json"} == wanted
+    assert server.sent - before < sum(map(len, wanted.values())), "what stood was not asked for again"
+
+
+def test_a_damaged_zip_at_its_source_gives_the_trial_or_one_sentence(tmp_path: Path) -> None:
+    files = pastis(tmp_path / "PASTIS.zip", 30)
+    whole, found = (tmp_path / "PASTIS.zip").read_bytes(), []
+    for seed in range(100):
+        home = tmp_path / str(seed)
+        home.mkdir()
+        (home / "a.zip").write_bytes(damage(whole, random.Random(seed)))
+        try:
+            remotes = [Remote("a.zip", (home / "a.zip").as_uri())]
+            bring(study("pastis", {"fold": 2, "limit": 3}), remotes, home / "members", Line())
+            found.append(held(home / "members"))
+        except BadInput as error:
+            assert "a.zip" in str(error)
+    assert 10 < len(found) < 70
+    assert all(one == trial_of(files, (10001, 10006, 10011)) for one in found)
 
 
 def test_a_server_without_ranges_is_named_and_nothing_is_fetched(serve: Serve, make: Make, tmp_path: Path) -> None:
