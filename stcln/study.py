@@ -328,6 +328,8 @@ class Study(_Part):
         fixed = [name for name in {*self.cells.length, self.pretrain.length} if self.lengths[name].choose == "even"]
         if self.method.dates == "redrawn" and fixed:
             raise ValueError(f"method.dates: nothing is redrawn of lengths {sorted(fixed)}, give them `choose: random`")
+        if self.pretrain.crops == "random" and self.splits.pretrain.crops:
+            raise ValueError("pretrain.crops: random windows leave the ones that splits.pretrain.crops lists")
         if self.finetune.window != self.pretrain.window and self.method.test_window == "same":
             raise ValueError(
                 f"finetune.window: {self.finetune.window} differs from pretrain.window {self.pretrain.window}"
