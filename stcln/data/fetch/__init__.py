@@ -15,8 +15,8 @@ from stcln.data import archive
 from stcln.data.fetch import listing, pins, trials
 from stcln.data.fetch.archives import is_archive, unpack, unpacked
 from stcln.data.fetch.line import Line
-from stcln.data.fetch.members import merge
-from stcln.data.fetch.ranges import download, in_hand, need
+from stcln.data.fetch.members import Unsound, merge
+from stcln.data.fetch.ranges import download, forget, in_hand, need
 from stcln.data.fetch.sources import Remote
 from stcln.data.simulate import simulate
 from stcln.errors import BadInput
@@ -109,9 +109,7 @@ def _brought(workspace: Workspace, remotes: list[Remote], line: Line) -> Fill:
     waiting = sum((remote.size or 0) + unpacked(remote.name, remote.size or 0) for remote in remotes)
     need(waiting - in_hand(remotes, state) - _bytes(state / "unpacked"), state)
     found = download(remotes, state, line) if remotes else {}
-    members = {name: state / "unpacked" / _key(name) for name in found if is_archive(name)}
-    for name, target in members.items():
-        unpack(state / "files" / name, target, line.reporter)
+    members = {remote.name: _members(remote, state, line) for remote in remotes if is_archive(remote.name)}
     if not study.dataset.trial:
         pins.add(workspace, found, line.reporter)
     plain = [name for name in found if name not in members]
@@ -127,8 +125,20 @@ def _brought(workspace: Workspace, remotes: list[Remote], line: Line) -> Fill:
     return fill
 
 
-def _key(name: str) -> str:
-    return hashlib.md5(name.encode()).hexdigest()
+def _members(remote: Remote, state: Path, line: Line) -> Path:
+    """The directory of a downloaded archive's members. If it came broken and no checksum tells so, it must come again.
+
+    Raises:
+        BadInput: See `unpack`.
+    """
+    target = state / "unpacked" / hashlib.md5(remote.name.encode()).hexdigest()
+    try:
+        unpack(state / "files" / remote.name, target, line.reporter)
+    except Unsound:
+        if not remote.md5:
+            forget(remote.name, state)
+        raise
+    return target
 
 
 def _bytes(directory: Path) -> int:

@@ -43,7 +43,7 @@ class ElsewhereSource:
             Stopped: The line was stopped.
         """
         begin, end = start, self.size if end is None else end
-        patience = self.line.patience()
+        patience = self.line.patience(self.url)
         while end is None or start < end:
             if self.line.stopped.is_set():
                 raise Stopped
@@ -52,11 +52,11 @@ class ElsewhereSource:
                 piece = self.system.cat_file(self.path, start=start, end=stop)
             except Exception as error:  # every file system has kinds of its own
                 refuse(self.url, error)
-                patience = patience.after(self.url, error)
+                patience = patience.after(error)
                 continue
             if not piece:
                 break
-            start, patience = start + len(piece), self.line.patience()
+            start, patience = start + len(piece), self.line.patience(self.url)
             yield piece
         if end is not None and start < end:
             raise Changed(self.url, f"it ends at byte {start}, before byte {end}")
@@ -70,13 +70,13 @@ class ElsewhereSource:
             raise Changed(self.url, f"version {self.version}, now {stamp(found)}")
 
     def _info(self) -> dict[str, Any]:
-        patience = self.line.patience(first=True)
+        patience = self.line.patience(self.url, first=True)
         while True:
             try:
                 return dict(self.system.info(self.path))
             except Exception as error:
                 refuse(self.url, error)
-                patience = patience.after(self.url, error)
+                patience = patience.after(error)
 
 
 def system_of(url: str) -> tuple[Any, str]:

@@ -41,8 +41,8 @@ class Line:
     reporter: Reporter = field(default_factory=Silent)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def patience(self, first: bool = False) -> "Patience":
-        """A fresh count of tries: of a source that has not answered yet, or of one that has."""
+    def patience(self, url: str, first: bool = False) -> "Patience":
+        """A fresh count of tries: of an address that has not answered yet (`first`), or of one that has."""
         return Patience(
             FIRST if first else LATER,
             backoff_factor=FACTOR,
@@ -50,19 +50,20 @@ class Line:
             status_forcelist=AGAIN,
             allowed_methods=None,
             line=self,
+            url=url,
         )
 
 
 class Patience(Retry):
     """urllib3's retries, of which the reporter hears and which end when the line is stopped."""
 
-    def __init__(self, *args: Any, line: Line, **settings: Any) -> None:
+    def __init__(self, *args: Any, line: Line, url: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.line = line
+        self.line, self.url = line, url
 
     def new(self, **changes: Any) -> Self:
         """A copy with another count."""
-        return super().new(**{"line": self.line, **changes})
+        return super().new(**{"line": self.line, "url": self.url, **changes})
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         """Wait as long as the server asks (`Retry-After`, seconds or a date), else ever longer.
@@ -77,11 +78,12 @@ class Patience(Retry):
         seconds = self.get_backoff_time() if asked is None else asked
         last = self.history[-1]
         why = f"HTTP {last.status}" if last.error is None else str(last.error)
-        self.line.reporter.note(f"{last.url} is tried again", {"why": why, "after seconds": round(seconds, 1)})
+        if seconds:  # what is tried at once is no news
+            self.line.reporter.note(f"{self.url} is tried again", {"why": why, "after seconds": round(seconds, 1)})
         if self.line.stopped.wait(seconds):
             raise Stopped
 
-    def after(self, url: str, error: Exception) -> Self:
+    def after(self, error: Exception) -> Self:
         """Wait after a break; the count that is left.
 
         Raises:
@@ -89,9 +91,9 @@ class Patience(Retry):
             Stopped: The line was stopped.
         """
         try:
-            left = self.increment("GET", url, error=error)
+            left = self.increment("GET", self.url, error=error)
         except MaxRetryError:
-            raise given_up(url, error) from None
+            raise given_up(self.url, error) from None
         left.sleep()
         return left
 

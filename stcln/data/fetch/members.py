@@ -91,9 +91,13 @@ def sound(where: str) -> Iterator[None]:
         raise broken(where, error) from None
 
 
-def broken(where: str, why: object) -> BadInput:
+class Unsound(BadInput):
+    """An archive's bytes are not those that were packed: getting it again may help."""
+
+
+def broken(where: str, why: object) -> Unsound:
     """That an archive is not sound."""
-    return BadInput(where, f"not a sound archive: {why}", "get it again, or correct dataset.source")
+    return Unsound(where, f"not a sound archive: {why}", "get it again, or correct dataset.source")
 
 
 def put(content: IO[bytes], name: str, size: int, target: Path, where: str) -> None:

@@ -68,7 +68,7 @@ def download(remotes: Sequence[Remote], directory: Path, line: Line) -> dict[str
     found: dict[str, Journal] = {}
 
     def bring(remote: Remote) -> None:
-        found[remote.name] = _bring(remote, place(directory, remote.name), line, progress)
+        found[remote.name] = _bring(remote, directory, line, progress)
 
     small = [remote for remote in remotes if remote.size is not None and remote.size <= SEGMENT]
     web = any(remote.url.startswith("http") for remote in small)
@@ -86,6 +86,13 @@ def in_hand(remotes: Sequence[Remote], directory: Path) -> int:
     return sum(b - a for remote, found in known if found and found.url == remote.url for a, b in found.held)
 
 
+def forget(name: str, directory: Path) -> None:
+    """Have the next call bring a file anew."""
+    at = place(directory, name)
+    for path in (at.journal, at.part, at.whole):
+        path.unlink(missing_ok=True)
+
+
 def need(space: int, where: Path) -> None:
     """Refuse to begin what the disk cannot hold.
 
@@ -98,28 +105,39 @@ def need(space: int, where: Path) -> None:
         raise BadInput(where, problem, "free space, or move the workspace to a larger disk")
 
 
-def _bring(remote: Remote, at: Place, line: Line, progress: Progress) -> Journal:
+def _bring(remote: Remote, directory: Path, line: Line, progress: Progress) -> Journal:
     """One file, begun anew when it changes on the way."""
+    at = place(directory, remote.name)
     known = journals.load(at.journal)
-    if at.whole.exists() and known and known.md5 and known.url == remote.url:
-        _verify(remote, known, at)
+    if at.whole.exists() and known and known.md5 and _stands(known, remote, line):
+        _verify(remote, known, directory)
         progress.have(known.held[0][1] if known.held else 0)
         return known
     at.whole.unlink(missing_ok=True)
     for _ in range(CHANGES):
         try:
-            return _fill(open_source(remote, line), remote, at, line, progress)
+            return _fill(open_source(remote, line), remote, directory, line, progress)
         except Changed as change:
             line.reporter.note(f"{remote.name} is begun anew", {"why": change.problem})
     raise BadInput(remote.url, f"it changed {CHANGES} times while it was read", "fetch it when it rests")
 
 
-def _fill(source: Source, remote: Remote, at: Place, line: Line, progress: Progress) -> Journal:
+def _stands(known: Journal, remote: Remote, line: Line) -> bool:
+    """Whether the source still has the file that is here; a small one is not worth a question."""
+    if known.url != remote.url or (known.size is not None and known.size <= SEGMENT):
+        return known.url == remote.url
+    source = open_source(remote, line)
+    return known.same(Journal(remote.url, source.version, source.size))
+
+
+def _fill(source: Source, remote: Remote, directory: Path, line: Line, progress: Progress) -> Journal:
     """Fetch what is missing of one version of a file, and move it to its place."""
+    at = place(directory, remote.name)
     begun, fresh = journals.load(at.journal), Journal(remote.url, source.version, source.size)
     going_on = begun and begun.same(fresh) and source.ranges and at.part.exists()
     unknown = 0 if remote.size is not None else source.size or 0
     progress.expect(unknown)
+    need(unknown, directory)
     with closing(Part(at.part, at.journal, begun if begun and going_on else fresh)) as part:
         progress.have(part.size)
         try:
@@ -134,7 +152,7 @@ def _fill(source: Source, remote: Remote, at: Place, line: Line, progress: Progr
                     part.enter()
         done = replace(fresh, held=part.held, md5=part.digest())
         part.enter()
-    _verify(remote, done, at)
+    _verify(remote, done, directory)
     at.whole.parent.mkdir(parents=True, exist_ok=True)
     journals.save(at.journal, done)
     at.part.replace(at.whole)
@@ -174,7 +192,7 @@ def _run(jobs: list[Job], part: Part, line: Line, tell: Callable[[], None]) -> N
     work_off(jobs, min(LINES, len(jobs)), line, watch)
 
 
-def _verify(remote: Remote, done: Journal, at: Place) -> None:
+def _verify(remote: Remote, done: Journal, directory: Path) -> None:
     """Compare size and checksum; what does not match is deleted, since going on from it would not help."""
     size = sum(end - begin for begin, end in done.held)
     known = remote.size if remote.size is not None else done.size
@@ -184,6 +202,5 @@ def _verify(remote: Remote, done: Journal, at: Place) -> None:
         problem = f"md5 of {remote.name} is {done.md5}, not {remote.md5}"
     else:
         return
-    for path in (at.part, at.whole, at.journal):
-        path.unlink(missing_ok=True)
+    forget(remote.name, directory)
     raise BadInput(remote.url, problem, "run it again; if it stays, correct `pinned` or ask the source")

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 from urllib3.response import BaseHTTPResponse
-from urllib3.util import Timeout, parse_url
+from urllib3.util import Timeout, make_headers, parse_url
 
 from stcln.data.fetch.line import Changed, Line, Patience, given_up
 from stcln.errors import BadInput
@@ -34,7 +34,7 @@ class WebSource:
 
     def __init__(self, url: str, line: Line) -> None:
         self.url, self.line = url, line
-        with closing(_ask(url, {"Range": "bytes=0-0"}, line.patience(first=True))) as answer:
+        with closing(_ask(url, {"Range": "bytes=0-0"}, line.patience(url, first=True))) as answer:
             _, total = _span(answer)
             self.ranges = answer.status in (206, 416) and total is not None
             self.size = total if answer.status in (206, 416) else answer.length_remaining
@@ -50,19 +50,19 @@ class WebSource:
             BadInput: The server refuses, or stays away.
             Stopped: The line was stopped.
         """
-        patience = self.line.patience()
+        patience = self.line.patience(self.url)
         while end is None or start < end:
             try:
                 with closing(self._answer(start, end, patience)) as answer:
                     for chunk in _chunks(answer, None if end is None else end - start):
-                        start, patience = start + len(chunk), self.line.patience()
+                        start, patience = start + len(chunk), self.line.patience(self.url)
                         yield chunk
                 if end is None:
                     return
                 if start < end:
                     raise ProtocolError(f"the answer ended at byte {start}, before byte {end}")
             except (HTTPError, OSError) as error:
-                patience = patience.after(self.url, error)
+                patience = patience.after(error)
 
     def _answer(self, start: int, end: int | None, patience: Patience) -> BaseHTTPResponse:
         """An answer whose next byte is byte `start` of the file that was opened."""
@@ -130,7 +130,8 @@ def _pool(url: str) -> urllib3.PoolManager:
 @lru_cache
 def _connections(proxy: str | None) -> urllib3.PoolManager:
     if proxy:
-        return urllib3.ProxyManager(proxy, maxsize=16, timeout=TIMEOUT)
+        secret = make_headers(proxy_basic_auth=parse_url(proxy).auth)
+        return urllib3.ProxyManager(proxy, proxy_headers=secret, maxsize=16, timeout=TIMEOUT)
     return urllib3.PoolManager(maxsize=16, timeout=TIMEOUT)
 
 

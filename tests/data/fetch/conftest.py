@@ -23,6 +23,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving() as found:
         monkeypatch.setattr(listing, "ZENODO", f"{found.url}/api/records")
         yield found

@@ -85,6 +85,8 @@ class Server(ThreadingHTTPServer):
     Attributes:
         asked: Path and Range header of every request.
         sent: Path, first byte and byte after the last of what went out of every body.
+        moved: Path by the path that leads to it.
+        proxy_secrets: What clients told that took this for a proxy.
         pace: Seconds to wait after every STEP bytes.
     """
 
@@ -92,6 +94,8 @@ class Server(ThreadingHTTPServer):
     fault: Callable[[str, int], Fault | None] = lambda path, start: None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     sent: list[tuple[str, int, int]] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
+    proxy_secrets: set[str] = field(default_factory=set)
     pace: float = 0.0
 
     def __post_init__(self) -> None:
@@ -127,7 +131,11 @@ class Handler(BaseHTTPRequestHandler):
         file = server.files.get(self.path)
         begin = RANGE.match(wanted or "")
         fault = server.fault(self.path, int(begin[1]) if begin else 0) or Fault()
-        if file is None or fault.status:
+        if secret := self.headers.get("Proxy-Authorization"):
+            server.proxy_secrets.add(secret)
+        if self.path in server.moved:
+            self.refuse(302, None, {"Location": server.moved[self.path]})
+        elif file is None or fault.status:
             self.refuse(fault.status if file else 404, fault.after)
         elif fault.cut == -1:
             self.hang_up()

@@ -137,6 +137,44 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_byte(server: Server, 
     assert {path for path, _ in server.asked} == {"/api/records/1"}
 
 
+def test_an_archive_that_came_broken_is_fetched_again_by_the_next_run(server: Server, make) -> None:
+    """Without a checksum nobody noticed it on the way; with one, the source itself has it broken, and it is kept."""
+    body = packed({"x": b"x" * 1000})
+    broken = body.replace(b"xxx", b"xyx", 1)
+    server.put("/a.zip", broken)
+    server.put("/pinned.zip", broken)
+    pinned = {"pinned.zip": {"md5": hashlib.md5(broken).hexdigest()}}
+    for name, asked in (("a.zip", 2), ("pinned.zip", 1)):
+        workspace = make(f"{server.url}/{name}", pinned=pinned)
+        for _ in range(2):
+            refused(workspace, "not a sound archive")
+        assert sum(end - start == len(body) for at, start, end in server.sent if at == f"/{name}") == asked
+    server.put("/a.zip", body)
+    workspace = make(f"{server.url}/a.zip")
+    fetch(workspace, Silent())
+    assert held(workspace) == {"x": b"x" * 1000}
+
+
+def test_the_environments_proxy_is_asked(server: Server, make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:secret@"))
+    server.put("http://far.example/a.bin", b"far")
+    workspace = make("http://far.example/a.bin")
+    fetch(workspace, Silent())
+    assert held(workspace) == {"a.bin": b"far"}
+    assert server.proxy_secrets == {"Basic dXNlcjpzZWNyZXQ="}
+
+
+def test_an_address_that_moved_is_followed(server: Server, make) -> None:
+    server.put("/a.bin", b"a" * 100_000)
+    server.moved["/old.bin"] = "/a.bin"
+    workspace = make(f"{server.url}/old.bin")
+    fetch(workspace, Silent())
+    assert held(workspace) == {"old.bin": b"a" * 100_000}
+    server.moved["/round"] = "/round"
+    with pytest.raises(BadInput, match="too many redirects"):
+        fetch(make(f"{server.url}/round"), Silent())
+
+
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_an_archive_needs_room_for_its_members_too(
     server: Server, make, monkeypatch: pytest.MonkeyPatch, lacking: int

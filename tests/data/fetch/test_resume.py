@@ -140,12 +140,16 @@ def test_the_journal_speaks_of_no_byte_before_it_is_safe_on_the_disk(
     assert happened == ["synced", "held ((5, 10),)"]
 
 
-def test_what_is_whole_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
-    url = server.put("/a", content(SIZE, 9))
-    first = download([Remote("a", url)], tmp_path, Line())
-    count = len(server.asked)
-    assert download([Remote("a", url)], tmp_path, Line()) == first
-    assert len(server.asked) == count
+def test_what_is_whole_and_unchanged_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    old, new = content(SIZE, 9), content(SIZE, 90)
+    remotes = [Remote("a", server.put("/a", old)), Remote("small", server.put("/small", b"small"), 5)]
+    first = download(remotes, tmp_path, Line())
+    server.sent.clear()
+    assert download(remotes, tmp_path, Line()) == first
+    assert server.sent == [("/a", 0, 1)]  # only asked whether it is still the same
+    server.files["/a"].change(new)
+    download(remotes, tmp_path, Line())
+    assert (tmp_path / "files/a").read_bytes() == new
 
 
 def test_an_interrupt_keeps_every_byte(server: Server, tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_an_interrupt_keeps_every_byte(server: Server, tmp_path: Path) -> None:
     server.pace = 0.002
     with pytest.raises(KeyboardInterrupt):
         download([Remote("a", url)], tmp_path, Line(Interrupted()))
-    time.sleep(0.3)  # what the server still had under way
+    time.sleep(0.3)  # what the server still has under way
     before = server.bytes_sent("/a")
     held = journal.load(place(tmp_path, "a").journal)
     assert held and sum(b - a for a, b in held.held) > SIZE // 3
