@@ -6,9 +6,11 @@ What is read where it lies has no file here; `linked.json#data18` stands for it,
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -98,10 +100,10 @@ def digest(path: Path, known: dict[Path, str] | None = None) -> str:
         return hashlib.md5(json.dumps(_entries(held, name), sort_keys=True).encode()).hexdigest()
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not _unfinished(p.relative_to(path)))
-        listing = sorted(
-            ({"md5": digest(p, known), "relpath": p.relative_to(path).as_posix()} for p in files),
-            key=lambda e: e["relpath"],
-        )
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as cores:  # one takes a minute for the 29 GB of PASTIS
+            found = zip(files, cores.map(lambda file: digest(file, known), files), strict=True)
+            entries = [{"md5": md5, "relpath": file.relative_to(path).as_posix()} for file, md5 in found]
+        listing = sorted(entries, key=lambda entry: entry["relpath"])
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
     if path not in known:
         md5 = hashlib.md5()

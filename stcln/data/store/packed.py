@@ -62,12 +62,12 @@ def pack(tile: Tile, trained_on: bool) -> Packed:
         id=tile.id, split=tile.split, crs=tile.crs, transform=[float(part) for part in tile.transform],
         shape=tile.reflectance.shape[1:], dates={name: days[name].astype(str).tolist() for name in days},
         moments=moments,
-        chunks={name: list(_coded(values)) for name, values in arrays.items()}
-        | {orbit: list(_coded(one.values, NODATA)) for orbit, one in radar.items()},
+        chunks={name: list(coded(values)) for name, values in arrays.items()}
+        | {orbit: list(coded(one.values, NODATA)) for orbit, one in radar.items()},
     )  # fmt: skip
 
 
-def _coded(values: NDArray[Any], fill: int = 0) -> Iterator[bytes]:
+def coded(values: NDArray[Any], fill: int = 0) -> Iterator[bytes]:
     """The chunks of an array [T,...,H,W] in the order y, x, time; labels are an array of one date, in one chunk."""
     T, *middle, H, W = values.shape
     (rows, h), (columns, w) = parts(H), parts(W)
