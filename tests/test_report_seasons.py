@@ -67,10 +67,15 @@ def test_a_trial_and_its_tiles_are_named(place: Workspace) -> None:
 
 def test_radar_has_its_own_row_of_dates(place: Workspace) -> None:
     assert "S1A" not in seasons_section(collect(place))
-    orbit = {"images": 77, "dates_per_month": {"2018-05": 4}, "missing_share": 0.25, "decibel_x100_range": {}}
+    orbit = {
+        "images": 77,
+        "dates_per_month": {"2018-05": 4},
+        "missing_share": 0.25,
+        "decibel_x100_range": {"S1A_VV": [-2450, 310]},
+    }
     change(place, radar={"S1A": orbit})
     text = seasons_section(collect(place))
-    assert "S1A" in text and "<td>77</td>" in text and "25.0%" in text
+    assert "S1A" in text and "<td>77</td>" in text and "25.0%" in text and "S1A_VV -24.5 to 3.1" in text
 
 
 def test_clouds_are_drawn_only_where_the_layout_masks_them(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def dates(results: Results, masked: bool) -> Figure:
             counts = season.validation["dates_per_month"]
             months = np.arange(min(counts), np.datetime64(max(counts)) + 1, dtype="datetime64[M]").astype(str).tolist()
             places = range(len(months))
-            axes.bar(places, [counts.get(month, 0) for month in months], color=palette.ARMS[6], width=0.72)
+            bars = axes.bar(places, [counts.get(month, 0) for month in months], color=palette.ARMS[6], width=0.72)
+            axes.bar_label(bars, fontsize=7, color=QUIET, padding=1)
             axes.set_xticks(places, [MONTHS[int(month[-2:]) - 1] for month in months])
             axes.set_title(marked(name, results))
             if masked:

@@ -7,7 +7,6 @@ from typing import Any
 from stcln.report import figures, html, season_figures
 from stcln.report.collect import Results
 
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MASKLESS = ("mtlcc", "mtlcc-geotiff", "pastis")  # layouts without a cloud mask
 COUNTS = ("tiles", "listed_ids", "absent_ids", "rejected_tiles", "images")
 MOST = 20  # ids or tiles named in a list
@@ -104,26 +103,24 @@ def _counts(results: Results) -> str:
 
 def _dates(results: Results) -> str:
     masked = results.study.dataset.layout not in MASKLESS
-    rows = []
-    for name, season in results.seasons.items():
-        counts = _by_month(season.validation["dates_per_month"])
-        rows.append([name, *(str(count or "") for count in counts)])
-    note = "Days on which any tile has an image" + "; dots: share of their pixels that is masked." * masked
-    drawn = figures.svg(season_figures.dates(results, masked))
-    return html.figure(drawn, f"{note}.", 100 + 400 * len(rows)) + _table(["season", *MONTHS], rows)
-
-
-def _by_month(months: Mapping[str, int]) -> list[int]:
-    return [sum(n for month, n in months.items() if int(month[-2:]) == at) for at in range(1, 13)]
+    note = f"Days on which any tile has an image{'; dots: share of their pixels that is masked' * masked}."
+    return html.figure(figures.svg(season_figures.dates(results, masked)), note, 100 + 400 * len(results.seasons))
 
 
 def _radar(results: Results) -> list[str]:
     rows = [
-        [name, orbit, f"{found['images']:,}", *(str(count or "") for count in _by_month(found["dates_per_month"])),
-         f"{found['missing_share']:.1%}"]
-        for name, season in results.seasons.items() for orbit, found in season.validation["radar"].items()
-    ]  # fmt: skip
-    return [_table(["season", "radar", "images", *MONTHS, "missing"], rows, texts=2)] if rows else []
+        [name, orbit, f"{found['images']:,}", f"{sum(found['dates_per_month'].values()):,}", *_of_orbit(found)]
+        for name, season in results.seasons.items()
+        for orbit, found in season.validation["radar"].items()
+    ]
+    head = ["season", "radar", "images", "days", "missing", "range, dB"]
+    return [_table(head, rows, texts=2)] if rows else []
+
+
+def _of_orbit(found: Found) -> tuple[str, str]:
+    spans = found["decibel_x100_range"].items()
+    ranges = ", ".join(f"{band} {low / 100:.1f} to {high / 100:.1f}" for band, (low, high) in spans)
+    return f"{found['missing_share']:.1%}", ranges
 
 
 def _classes(results: Results) -> str:
