@@ -173,3 +173,14 @@ def test_a_tile_torn_while_training_is_named_and_no_thread_is_left(tiny_workspac
     with pytest.raises(BadInput, match=r"2016\.zarr: .*tile t0\d cannot be read"):
         pretrain(workspace, Tears())
     assert not working()
+
+
+def test_for_a_cuda_device_batches_are_pinned_by_the_threads_that_make_them(store: SeasonStore, monkeypatch):
+    by: list[str] = []
+    monkeypatch.setattr(Batch, "pinned", lambda self: (by.append(threading.current_thread().name), self)[1])
+    monkeypatch.setattr(Batch, "to", lambda self, device: self)
+    feed = Feed(loader(store), Device(torch.device("cuda"), torch.float32), 2)
+    feed.batch(1, 0)
+    assert all(name.startswith("ahead") for name in by) and by
+    assert len(list(feed.epoch(1))) == len(feed)
+    feed.close()
