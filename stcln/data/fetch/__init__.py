@@ -68,8 +68,7 @@ def _linked(workspace: Workspace, here: Path) -> Fill:
     """Links to every file that is wanted of a directory, or to one file: big data are not copied."""
     study = workspace.study
     top = here if here.is_dir() else here.parent
-    names = {path.relative_to(top).as_posix(): path for path in sorted(top.rglob("*")) if path.is_file()}
-    names = names if here.is_dir() else {here.name: here}
+    names = {path.relative_to(top).as_posix(): path for path in (_files(here) if here.is_dir() else [here])}
     if absent := [name for name in study.dataset.files if name not in names]:
         raise BadInput(listing.FILES, f"{absent} not in {here}", "name what it holds")
     if not names:
@@ -85,6 +84,19 @@ def _linked(workspace: Workspace, here: Path) -> Fill:
             (part / name).symlink_to(names[name])
 
     return fill
+
+
+def _files(top: Path) -> list[Path]:
+    """All files below a directory, in order; its folders may be links, and one that leads back is passed over."""
+    found: list[Path] = []
+    for folder, below, names in os.walk(top, followlinks=True):
+        here = Path(folder)
+        above = [parent.resolve() for parent in here.parents if parent.is_relative_to(top)]
+        if here.resolve() in above:
+            below.clear()
+        else:
+            found += [path for path in map(here.joinpath, names) if path.is_file()]
+    return sorted(found)
 
 
 def _unpacked(workspace: Workspace, here: Path, line: Line) -> Fill:

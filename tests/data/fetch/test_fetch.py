@@ -230,6 +230,19 @@ def test_a_directory_is_linked_file_by_file_from_the_workspace(make, tmp_path: P
     assert summary == {"source": source, "files": 1, "bytes": 1}
 
 
+def test_folders_that_are_links_are_followed_and_one_that_leads_back_is_not(make, tmp_path: Path) -> None:
+    for folder in ("archive", "disk"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "disk/x").write_bytes(b"x")
+    (tmp_path / "archive/data18").symlink_to(tmp_path / "disk")
+    (tmp_path / "archive/data19").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/back").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive/nowhere").symlink_to(tmp_path / "gone")
+    workspace = make("../archive")
+    fetch(workspace, Silent())
+    assert held(workspace) == {"data18/x": b"x", "data19/x": b"x"}
+
+
 def test_of_a_directory_only_the_named_files_are_linked(make, tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     for name in "ab":
