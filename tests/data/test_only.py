@@ -11,17 +11,17 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
 import yaml
 from damaged import damage
 from hypothesis import given
 from hypothesis import strategies as st
+from patches import PARTS, STUDIES, held, pastis, study, trial_of
 
 from stcln.cli import run_verb
 from stcln.data.fetch import fetch, line, remote_zip
@@ -32,13 +32,11 @@ from stcln.data.only import narrow, parse, words
 from stcln.data.simulate import archive as simulate
 from stcln.errors import BadInput
 from stcln.events import Silent
-from stcln.study import Only, Study, load_study
+from stcln.study import Only, load_study
 from stcln.workspace import Workspace
 
-STUDIES = Path(__file__).parents[2] / "studies"
 SPLITS = {str(n): f"fold_{n % 3}" for n in range(1, 31)}
 STORED = {str(n) for n in range(1, 31)}
-PARTS = ("DATA_S2/S2", "ANNOTATIONS/TARGET")
 Make = Callable[..., Workspace]
 
 
@@ -109,37 +107,6 @@ def serve() -> Iterator["Serve"]:
         server.server_close()
 
 
-def study(name: str, only: dict[str, object], **dataset: object) -> Study:
-    params = yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
-    params["dataset"] |= {"only": only, **dataset}
-    return Study.model_validate(params)
-
-
-def pastis(path: Path, patches: int, start: int = 0) -> dict[str, bytes]:
-    """Write a generated archive in PASTIS' layout, a zip64 whose first member begins at byte `start`; its files."""
-    rng = np.random.default_rng(7)
-    dates = {str(i): 20180924 + i for i in range(5)}
-    features = [{"properties": {"ID_PATCH": 10000 + n, "Fold": n % 5 + 1, "dates-S2": dates}} for n in range(patches)]
-    files = {"PASTIS/metadata.geojson": json.dumps({"features": features}).encode(), "PASTIS/NORM.json": b"{}"}
-    noise = rng.bytes(1 << 16)
-    for n in range(patches):
-        cut = n * 7 % 5000
-        files[f"PASTIS/DATA_S2/S2_{10000 + n}.npy"] = noise[cut : cut + 20_000]
-        files[f"PASTIS/ANNOTATIONS/TARGET_{10000 + n}.npy"] = noise[cut : cut + 300]
-        files[f"PASTIS/ANNOTATIONS/ParcelIDs_{10000 + n}.npy"] = noise[:300]
-    with path.open("wb") as stream:
-        stream.seek(start)
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-            for name, body in files.items():
-                with archive.open(name, "w", force_zip64=True) as member:
-                    member.write(body)
-    return files
-
-
-def held(directory: Path) -> dict[str, bytes]:
-    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-
-
 Serve = Callable[[Path], Ranges]
 
 
@@ -156,12 +123,6 @@ def make(tmp_path: Path) -> Callable[..., Workspace]:
         return Workspace(root)
 
     return workspace
-
-
-def trial_of(files: dict[str, bytes], ids: Iterable[int]) -> dict[str, bytes]:
-    """Of a generated archive what a trial on some patches holds."""
-    wanted = {f"PASTIS/{part}_{n}.npy" for n in ids for part in PARTS} | {"PASTIS/metadata.geojson", "PASTIS/NORM.json"}
-    return {name: body for name, body in files.items() if name in wanted}
 
 
 def refused(workspace: Workspace, words: str) -> None:
