@@ -29,7 +29,8 @@ def season(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (arrays, packed):
             patch.setattr(module, "CHUNK_DATES", 4)
-        patch.setattr(arrays, "CHUNK_SIDE", 7)
+        for limit in ("CHUNK_SIDE", "WHOLE"):
+            patch.setattr(arrays, limit, 7)
         patch.setattr(arrays, "SHARD_BYTES", 2 * 64 * 4 * SIDE * SIDE * 2)
         write_season(place, "2016", [synthetic_tile(n, "2016", SIDE, DATES) for n in range(5)])
         yield place

@@ -9,7 +9,8 @@
     S1A, S1D    int16 [tile,S1A_time,S1A_band,y,x]   radar, decibel x 100, on dates of its own; -32768 is nodata
     date_S1A    int32 [tile,S1A_time]        as `date`
 
-A chunk holds up to 16 dates, all bands and up to 32 pixels of a side of one tile; a shard some tiles, all their dates.
+A chunk holds up to 64 dates, all bands and up to 16 pixels of a side of one tile (32 if that is all of it); a shard
+all dates of some tiles.
 The same tiles give the same bytes. Which tiles belong in it is `prepare`'s decision.
 """
 

@@ -11,6 +11,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 # Tall and narrow: a window of 32 pixels anywhere in a patch touches 9 chunks, 2.2 times its own bytes; of chunks of 16
 # dates and 32 pixels, as small and packed as fast, it touches 12, 3.9 times its bytes. Dates past the last are 0.
 CHUNK_DATES, CHUNK_SIDE = 64, 16
+WHOLE = 32  # a tile up to this side is one chunk: it is read whole, in half the time of four
 # On real Sentinel-2: 2.1 times smaller at 450 MB/s, read at 1.6 GB/s; zstd 5 alone: 1.8 times, 150 MB/s, 1.3 GB/s.
 # A block of 512 KiB holds a chunk whole. The checksum finds a flipped bit at reading.
 CODEC, LEVEL, BLOCK = "zstd", 1, 1 << 19
@@ -21,7 +22,7 @@ NODATA = -32768  # of radar
 
 def parts(side: int) -> tuple[int, int]:
     """Number and length of the equal chunks, as few as may be, that cover a side; the last may reach over it."""
-    number = -(-side // CHUNK_SIDE)
+    number = 1 if side <= WHOLE else -(-side // CHUNK_SIDE)
     return number, -(-side // number)
 
 
