@@ -1,7 +1,7 @@
 """No byte is fetched twice but the tail of an open range: after a broken line, a stop, a kill, a restarted machine."""
 
 import hashlib
-import os
+import io
 import random
 import re
 import signal
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -250,24 +252,37 @@ def command(workspace: Workspace) -> list[str]:
     return [sys.executable, "-c", f"import sys; {setup}; sys.argv = {words}; from stcln.cli import main; main()"]
 
 
+def kill(workspace: Workspace, when: Callable[[], bool]) -> None:
+    """Run a fetch and kill it at a moment."""
+    process = subprocess.Popen(command(workspace), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not when():
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+
+
 def test_a_fetch_killed_at_any_moment_and_run_again_gives_the_same_bytes(server: Server, make) -> None:
     """Over a line that breaks; what is fetched twice is what was open and not yet in the journal."""
-    size, rng = 4_000_000, random.Random(12)
-    body = content(size, 12)
-    workspace = make(server.put("/a.bin", body))
+    rng, stream = random.Random(12), io.BytesIO()
+    members = {f"{n % 7}/{n}": rng.randbytes(10_000) for n in range(400)}
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    size = len(stream.getvalue())
+    workspace = make(server.put("/a.zip", stream.getvalue()))
     server.pace = 0.02
     server.fault = lambda *_: Fault(cut=rng.randrange(1, 300_000)) if rng.random() < 0.1 else None
     for _ in range(3):
-        until = server.bytes_sent("/a.bin") + rng.randrange(500_000, 1_200_000)
-        process = subprocess.Popen(command(workspace), stderr=subprocess.DEVNULL)
-        while process.poll() is None and server.bytes_sent("/a.bin") < until:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL and not workspace.raw.exists()
+        until = server.bytes_sent("/a.zip") + rng.randrange(500_000, 1_200_000)
+        kill(workspace, lambda: server.bytes_sent("/a.zip") > until)  # noqa: B023
+        assert not workspace.raw.exists()
+    kill(workspace, (workspace.resume("fetch") / "unpacked").exists)
     done = subprocess.run(command(workspace), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (workspace.raw / "a.bin").read_bytes() == body
-    assert twice(server, "/a.bin", size) < 4 + 3 * LINES * 5 * STEP
+    (workspace.raw / "lineage.json").unlink()
+    files = [path for path in workspace.raw.rglob("*") if path.is_file()]
+    assert {path.relative_to(workspace.raw).as_posix(): path.read_bytes() for path in files} == members
+    assert twice(server, "/a.zip", size) < 5 + 3 * LINES * 5 * STEP
 
 
 def test_a_fetch_asked_to_stop_while_it_waits_for_the_server_stops_at_once(server: Server, make) -> None:
