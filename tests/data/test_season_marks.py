@@ -1,9 +1,9 @@
 """Season numbers that look wrong are marked, and those of real crops are not; distances of the roles are exact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from stcln.data.prepare.validation import Tally
 from stcln.data.simulate import archive
 from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID, Tile
-from stcln.events import Silent
+from stcln.events import Silent, Value
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
@@ -77,6 +77,17 @@ def test_simulated_crops_are_not_marked(layout: str, names: Sequence[str], tmp_p
     found = read_json(Workspace(tmp_path).season("2018") / "validation.json")
     assert found["tiles"] == 12 and found["marks"] == {"bands": [], "values": []}
     assert set(found["radar"]) == (set() if layout == "mtlcc" else {"S1A", "S1D"})
+
+
+def test_prepare_tells_what_looks_odd(shared: Path, workspace: Callable[..., Workspace]) -> None:
+    class Heard(Silent):
+        notes: ClassVar[list[str]] = []
+
+        def note(self, message: str, values: Mapping[str, Value] | None = None) -> None:
+            self.notes.append(message)
+
+    prepare(workspace(shared / "real/mtlcc", "own-mtlcc"), "2019", Heard())
+    assert "season 2019 looks odd: B10 is 0 everywhere" in Heard.notes
 
 
 @pytest.mark.parametrize("season", ["2018", "2019"])

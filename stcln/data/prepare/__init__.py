@@ -3,9 +3,10 @@
 Tiles are made by all cores and put aside as they are ready; a run that was broken goes on with those that lack.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from stcln import stages
 from stcln.data import archive, pool, store
@@ -64,12 +65,19 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
         write_json(part / "validation.json", validation)
         stages.write_lineage(part, workspace, "prepare", sources, season=season)
     work.staging.clear()
+    _tell(season, validation, reporter)
+    return {key: validation[key] for key in ("tiles", "rejected_tiles", "absent_ids", "images", "cloud_share")}
+
+
+def _tell(season: str, validation: Mapping[str, Any], reporter: Reporter) -> None:
+    """What a person should know of a season without opening its validation report."""
     for what, ids in validation["absent"].items():
         if ids:
             reporter.note(f"season {season}: {what}", {"ids": len(ids), "first": " ".join(ids[:5])})
     for what, found in validation["findings"].items():
         reporter.note(f"season {season}: {what}", {"tiles": found["tiles"], "events": found["events"]})
-    return {key: validation[key] for key in ("tiles", "rejected_tiles", "absent_ids", "images", "cloud_share")}
+    for mark in (*validation["marks"]["bands"], *validation["marks"]["values"]):
+        reporter.note(f"season {season} looks odd: {mark}")
 
 
 def _header(study: Study, season: str, reader: Reader) -> store.Header:
