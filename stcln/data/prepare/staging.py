@@ -10,7 +10,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +55,14 @@ class Staging:
 
     def write(self, number: int, tile: Packed, count: Count) -> None:
         """Put a tile there, whole or not at all."""
-        chunks = [chunk for name in tile.chunks for chunk in tile.chunks[name]]
         lengths = {name: [len(chunk) for chunk in tile.chunks[name]] for name in tile.chunks}
         facts = {"tile": vars(replace(tile, chunks={})), "count": vars(count), "chunks": lengths}
         header = json.dumps(facts).encode()
-        body = b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+        body = [len(header).to_bytes(8, "little"), header, *chain.from_iterable(tile.chunks.values())]
+        crc = reduce(google_crc32c.extend, body, 0)
         part = self._path(number).with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(body + google_crc32c.value(body).to_bytes(4, "little"))
+        with part.open("wb") as file:
+            file.writelines([*body, crc.to_bytes(4, "little")])
         part.rename(self._path(number))
 
     def read(self, number: int) -> tuple[Packed, Count]:

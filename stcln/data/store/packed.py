@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stcln.data.store.arrays import BLOCK, CHUNK_DATES, CODEC, LEVEL, NODATA, parts
 from stcln.data.tile import Tile
 
-AT_ONCE = 1 << 22  # numbers that are converted to float64, which holds their sums exactly
+AT_ONCE = 1 << 18  # numbers that are converted to float64, which holds their sums exactly; in the cache
 
 
 @dataclass(frozen=True)
