@@ -3,13 +3,17 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from stcln.data import prepare as step
 from stcln.data.prepare import prepare
 from stcln.data.readers.mtlcc import Mtlcc
+from stcln.data.readers.pastis import Pastis
+from stcln.data.simulate import archive as simulate
 from stcln.data.store import SeasonStore
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
@@ -119,3 +123,22 @@ def test_lineage_names_what_the_season_was_read_from_and_stands_beside_the_valid
         assert found["stage"] == "prepare@2019"
         assert found["inputs"] == {f"data/raw/{name}": digest(workspace.raw / name) for name in read[layout]}
         assert set(found["outputs"]) >= {"validation.json", "reflectance", "zarr.json"}
+
+
+def test_radar_goes_into_the_store_as_it_was_read_with_dates_of_its_own(tmp_path: Path, workspace: Make) -> None:
+    simulate(tmp_path / "archive", "pastis-r", ["2019"], 4, 16, 3, Silent())
+    place = workspace(tmp_path / "archive", "own-pastis", root=".", bands=["B04", "B08", "S1A_VV", "S1D_VH"])
+    prepare(place, "2019", Silent())
+    season, reader = SeasonStore.open(place.season("2019")), Pastis(place.raw, place.study.dataset, "2019")
+    assert season.bands == ("B04", "B08", "S1A_VV", "S1D_VH")
+    group: Any = zarr.open_group(place.season("2019"), mode="r")
+    for at, name in enumerate(season.ids):
+        tile = reader.read(name)
+        assert set(tile.radar) == {"S1A", "S1D"}
+        for orbit, found in tile.radar.items():
+            T = len(found.dates)
+            assert np.array_equal(group[orbit][at, :T], found.values)
+            days = np.datetime64(season.start) + group[f"date_{orbit}"][at, :T].astype("timedelta64[D]")
+            assert np.array_equal(days, found.dates)
+        images = season.read(at)[0]
+        assert np.array_equal(images[:, :2], tile.reflectance) and images.shape[1] == 4
