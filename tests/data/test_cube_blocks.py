@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -108,6 +109,17 @@ def test_memory_is_bounded_by_the_budget_and_not_by_the_cube(tmp_path: Path, mon
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < whole // 8, f"{peak / 1e6:.1f} of {whole / 1e6:.1f} MB"
+
+
+def test_small_chunks_make_blocks_up_to_the_goal_so_that_every_worker_gets_some(
+    tmp_path: Path, gets: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cube(H=64, W=64), tmp_path / "2019.zarr", (3, 8, 8))
+    monkeypatch.setattr(blocks, "GOAL", 8 * 32 * 3 * 5)
+    reader = Cubes(tmp_path, dataset(), "2019")
+    assert [len(names) for names in reader.batches] == [2 * 8] * 16
+    read(tmp_path, dataset())
+    assert set(of_images(gets).values()) == {1}
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,8 +289,12 @@ def test_a_buffer_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
         Cubes(tmp_path, dataset(4, buffer=2), "2019")
 
 
-def test_zarr_is_not_left_with_another_concurrency(tmp_path: Path) -> None:
-    put(cube(), tmp_path / "2019.zarr", (3, 8, 9))
-    before = zarr.config.get("async.concurrency")
-    read(tmp_path, dataset())
-    assert zarr.config.get("async.concurrency") == before
+def test_the_libraries_keep_the_settings_of_the_program(tmp_path: Path) -> None:
+    for form in ("zarr", "nc"):
+        (tmp_path / form).mkdir()
+    put(cube(), tmp_path / "zarr/2019.zarr", (3, 8, 9))
+    save(cube(), tmp_path / "nc/2019.nc")
+    before = zarr.config.get("async.concurrency"), netCDF4.get_chunk_cache()
+    for form in ("zarr", "nc"):
+        read(tmp_path / form, dataset())
+    assert (zarr.config.get("async.concurrency"), netCDF4.get_chunk_cache()) == before
