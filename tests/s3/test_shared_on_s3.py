@@ -1,6 +1,7 @@
 """A study shared through a bucket: archive, season stores and DVC remote; a colleague trains from a clone."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,3 +77,28 @@ def test_dvc_tells_why_a_push_is_refused_and_nothing_is_lost(
     call(tmp_path, "dvc", "add", "-q", "data")
     assert said in call(tmp_path, "dvc", "push", status=status)
     assert (tmp_path / "data").read_text() == "a season"
+
+
+def test_a_pull_from_a_server_that_is_gone_leaves_nothing_and_a_later_one_brings_all(
+    mortal_s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    remote = mortal_s3.bucket("remote") + "/study"
+    call(tmp_path, "dvc", "init", "-q", "--no-scm")
+    call(tmp_path, "dvc", "remote", "add", "-q", "--default", "store", remote)
+    season = tmp_path / "data/2018.zarr"
+    season.mkdir(parents=True)
+    for number in range(5):
+        (season / str(number)).write_bytes(os.urandom(100_000))
+    before = digest(season)
+    call(tmp_path, "dvc", "add", "-q", "data/2018.zarr")
+    call(tmp_path, "dvc", "push", "-q")
+    for gone in (season, tmp_path / ".dvc/cache"):
+        shutil.rmtree(gone)
+    mortal_s3.kill()
+    said = call(tmp_path, "dvc", "pull", status=1)
+    assert "Could not connect" in said or "failed to pull" in said, said
+    assert not season.exists()
+    mortal_s3.start()
+    call(tmp_path, "dvc", "pull", "-q")
+    assert digest(season) == before
