@@ -1,6 +1,6 @@
 """How fast an archive becomes a season store, on simulated data of the real shape. Prints JSON lines.
 
-    python benchmarks/prepare.py [--tiles 400] [--patches 16] [--rounds 3]
+    python benchmarks/prepare.py [--tiles 400] [--patches 24] [--rounds 3]
 
 The least that must be done with the same files is timed beside the step, in turns: for MTLCC gunzip (zlib, as `gzip`
 does it) and the CRC-32C of each file; for PASTIS `np.load` and the store's own compression. The step is all of it:
@@ -198,7 +198,7 @@ def memory(what: str, made: Workspace) -> None:
 def main() -> None:
     """Run everything in a temporary directory."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("tiles", 400), ("patches", 16), ("rounds", 3)):
+    for name, default in (("tiles", 400), ("patches", 24), ("rounds", 3)):
         asked.add_argument(f"--{name}", type=int, default=default)
     given = asked.parse_args()
     step.TILES_A_WORKER = 1  # so that few patches show what many workers do

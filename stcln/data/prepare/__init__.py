@@ -114,10 +114,10 @@ def _make(work: Work, reader: Reader, workspace: Workspace, reporter: Reporter) 
             ready.add(number)
         reporter.progress("tile", len(ready) + len(rejected), len(reader.ids))
 
+    do = work.start()
     for number in range(len(reader.ids)):  # up to the first that is whole, to which the others are compared
         if number not in ready:
-            [(_, error)] = work.start()([(number, reader.ids[number])])
-            count(number, error)
+            count(*do([(number, reader.ids[number])])[0])
         if number in ready:
             work = replace(work, first=replace(work.staging.read(number)[0], chunks={}))
             break
