@@ -14,7 +14,7 @@ from urllib3.util import Timeout, make_headers, parse_url
 from stcln.data.fetch.line import Changed, Line, Patience, given_up
 from stcln.errors import BadInput
 
-CHUNK = 1 << 16  # bytes handed on at once, so that little is lost when the line breaks
+CHUNK = 1 << 18  # bytes handed on at once, at most: what has arrived is not waited on
 TIMEOUT = Timeout(connect=30.0, read=60.0)  # seconds without an answer, without a byte
 SPAN = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 HEADERS = {"User-Agent": "stcln", "Accept-Encoding": "identity"}

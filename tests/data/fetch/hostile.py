@@ -190,8 +190,8 @@ class Handler(BaseHTTPRequestHandler):
                 piece = bytes([piece[0] ^ 1]) + piece[1:]
             if fault.change and at >= start + (stop - start) // 2:
                 fault.change()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
             self.server.sent.append((self.path, at, at + len(piece)))
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
             at += len(piece)
             if self.server.pace:
                 threading.Event().wait(self.server.pace)
