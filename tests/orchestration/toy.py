@@ -72,7 +72,7 @@ elif ask.verb == "evaluate":
 elif ask.verb == "report":
     put(Path("reports/study/report.md"), f"| table |\n|---|\n| {digest(Path('reports/cells'))} |\n")
     put(Path("reports/study/index.html"), "<p>report</p>")
-    put(Path("reports/study/report.json"), {"finding": "A toy."})
+    put(Path("reports/study/report.json"), {"finding": "A toy.", "seasons": {}})
     put(Path("reports/study/figure3.png"), "not a picture")
 elif ask.verb == "export":
     cells = [json.loads(path.read_text()) for path in Path("reports/cells").rglob("scores.json")]
