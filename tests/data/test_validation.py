@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counted import SEASON, Archive, counted
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_study import BANDS, CLASSES, STUDY, synthetic_tile
 
-from stcln.data.prepare.count import Count
+from stcln.data.prepare.count import BINS, Count
 from stcln.data.prepare.validation import Tally
 from stcln.data.readers.reading import MERGED, UNSORTED
-from stcln.data.tile import Radar, Tile
+from stcln.data.tile import VOID, Radar, Tile
 from stcln.storage import write_json
 from stcln.study import Study
 
@@ -146,3 +148,25 @@ def test_what_was_repaired_of_radar_has_the_rule_of_the_optical_images(tiles: li
     tally.add(Count.of(tiles[0], BANDS, {UNSORTED: 1, f"S1A: {UNSORTED}": 1}))
     found = tally.document()["findings"]
     assert found[f"S1A: {UNSORTED}"]["rule"] == found[UNSORTED]["rule"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), T=st.integers(1, 7), H=st.integers(1, 300), W=st.integers(1, 5))
+def test_every_valid_labelled_pixel_is_in_its_bin_once(seed: int, T: int, H: int, W: int) -> None:
+    rng = np.random.default_rng(seed)
+    dates = np.datetime64("2017-05-01") + np.arange(T)
+    labels = rng.choice(np.array([0, 3, 9, VOID], np.uint8), (H, W))
+    images = rng.integers(-32767, 32767, (T, 4, H, W), dtype=np.int16)
+    valid = rng.random((T, H, W)) < rng.random()
+    tile = Tile("t", "train", images, dates, valid, labels, "EPSG:32632", (10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
+    count = Count(**json.loads(json.dumps(asdict(Count.of(tile, BANDS, {})))))
+    crop, day, level, pixels = count.histogram()
+    red, nir = images[:, 2].astype(np.float32), images[:, 3].astype(np.float32)
+    wanted: dict[tuple[int, int, int], int] = {}
+    bins = np.clip(((nir - red) / np.maximum(nir + red, 1) + 1) * (BINS / 2), 0, BINS - 1).astype(int)
+    for t, y, x in np.argwhere(valid & (labels != VOID)):
+        key = (int(labels[y, x]), int(t), int(bins[t, y, x]))
+        wanted[key] = wanted.get(key, 0) + 1
+    places = zip((np.array(count.crops, int)[crop]).tolist(), day.tolist(), level.tolist(), strict=True)
+    assert dict(zip(places, pixels.tolist(), strict=True)) == wanted
+    assert sum(count.seen) == valid.sum() and sum(count.classes.values()) == H * W
