@@ -49,8 +49,8 @@ class Feed:
         self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
         return next(self._stream).to(self.device.device)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+    def epoch(self, epoch: int) -> Generator[Batch]:
+        """The batches of one epoch; to be closed if it is left midway."""
         with closing(ahead(self._jobs(epoch), self.threads)) as batches:
             for batch in batches:
                 yield batch.to(self.device.device)

@@ -53,10 +53,11 @@ class Classifying:
     def validate(self) -> float:
         """Share of the labelled validation pixels classified rightly."""
         right = pixels = 0
-        for batch in self.validation.epoch(0):
-            known = batch.labels != VOID
-            right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
-            pixels += int(known.sum())
+        with closing(self.validation.epoch(0)) as batches:
+            for batch in batches:
+                known = batch.labels != VOID
+                right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
+                pixels += int(known.sum())
         return right / pixels
 
     def predict(self, batch: Batch) -> torch.Tensor:

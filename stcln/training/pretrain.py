@@ -60,10 +60,11 @@ class Filling:
     def validate(self) -> float:
         """Loss on the held-out windows."""
         total, pixels = 0.0, 0
-        for step, batch in enumerate(self.validation.epoch(0)):
-            hidden, masked = self.hide(batch, "validation", step)
-            total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
-            pixels += masked
+        with closing(self.validation.epoch(0)) as batches:
+            for step, batch in enumerate(batches):
+                hidden, masked = self.hide(batch, "validation", step)
+                total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
+                pixels += masked
         if not pixels:
             raise self._nothing("held-out")
         return total / pixels

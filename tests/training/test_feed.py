@@ -5,7 +5,9 @@ import threading
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from uuid import uuid4
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from stcln.model.compute import Device
 from stcln.storage import digest, read_json
 from stcln.study import Length, Method
 from stcln.training.feed import Feed
-from stcln.training.finetune import finetune
+from stcln.training.finetune import Cell, Classifying, _objective, finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
 
@@ -173,6 +175,33 @@ def test_a_tile_torn_while_training_is_named_and_no_thread_is_left(tiny_workspac
     with pytest.raises(BadInput, match=r"2016\.zarr: .*tile t0\d cannot be read"):
         pretrain(workspace, Tears())
     assert not working()
+
+
+def test_validation_left_midway_leaves_no_thread(tiny_workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+    class Stopped(BaseException):
+        """As a signal raises it."""
+
+    def stop(self, *_: object):
+        if not torch.is_grad_enabled():
+            assert working()
+            raise Stopped
+
+    monkeypatch.setattr(Classifying, "predict", stop)
+    cell = Cell.read(tiny_workspace, "2016", "d6", "scratch", Silent())
+    objective, _ = _objective(cell, cell.split(7), 7)
+    with torch.inference_mode(), pytest.raises(Stopped) as caught:
+        objective.validate()
+    assert caught.tb is not None and not working()
+
+
+def test_a_store_on_a_server_feeds_the_same_batches(tiny_workspace: Workspace, store: SeasonStore):
+    system, root = fsspec.filesystem("memory"), f"/{uuid4().hex}/2016.zarr"
+    system.put(str(tiny_workspace.season("2016")), root, recursive=True)
+    there = SeasonStore.open(f"memory:/{root}")
+    plain, feed = loader(store), Feed(loader(there), CPU, 3)
+    assert all(same(feed.batch(*at), plain.batch(*at)) for at in steps(plain))
+    feed.close()
+    system.rm(root, recursive=True)
 
 
 def test_for_a_cuda_device_batches_are_pinned_by_the_threads_that_make_them(store: SeasonStore, monkeypatch):
