@@ -1,3 +1,3 @@
 """Fixtures of the tests on a real S3 server."""
 
-from on_s3 import uploaded  # noqa: F401 - a fixture
+from on_s3 import simulated, uploaded  # noqa: F401 - fixtures

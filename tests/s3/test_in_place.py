@@ -10,14 +10,17 @@ import pytest
 import xarray as xr
 from on_s3 import content, run, workspace
 from seaweed import Seaweed
+from upath import UPath
 
+from stcln.data.readers.cubes import Cubes
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.lineage import trace
+from stcln.study import Dataset
 from stcln.workspace import Workspace
 
 Uploaded = Callable[[Seaweed, str], str]
-LAYOUTS = ("mtlcc", "pastis", "cube", "zarr")
+LAYOUTS = ("mtlcc", "mtlcc-geotiff", "pastis", "pastis-r", "cube", "zarr")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -49,11 +52,10 @@ def test_fetch_unpacks_an_archive_from_a_bucket(s3: Seaweed, archives: Mapping[s
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_store_is_the_same_whether_the_archive_was_fetched_or_read_in_place(
-    s3: Seaweed, uploaded: Uploaded, archives: Mapping[str, Path], tmp_path: Path, layout: str
+    s3: Seaweed, uploaded: Uploaded, simulated: Callable[[str], Path], tmp_path: Path, layout: str
 ) -> None:
     address = uploaded(s3, layout)
-    here = archives["cube" if layout == "zarr" else layout]
-    local = prepared(tmp_path / "local", layout, str(here), linked=False)
+    local = prepared(tmp_path / "local", layout, str(simulated(layout)), linked=False)
     linked = prepared(tmp_path / "linked", layout, address, linked=True)
     assert content(linked) == content(local)
     raw = tmp_path / "linked/data/raw"
@@ -61,6 +63,20 @@ def test_a_store_is_the_same_whether_the_archive_was_fetched_or_read_in_place(
     inputs = json.loads((linked / "lineage.json").read_text())["inputs"]
     assert inputs and all(name.startswith("data/raw/linked.json#") for name in inputs)
     assert trace(linked, Workspace(tmp_path / "linked")).problems == []
+
+
+@pytest.mark.parametrize("season", ["2018", "2019"])
+def test_the_real_cubes_are_the_same_from_a_bucket(s3: Seaweed, shared: Path, season: str) -> None:
+    bucket = s3.bucket(f"flanders-{season}")
+    path = shared / f"real/cubes/flanders_{season}.nc"
+    s3.put(path, f"{bucket}/{path.name}")
+    dataset = Dataset(source=bucket, layout="cube", season_start="09-01", tile=16)
+    here, there = Cubes(path.parent, dataset, season), Cubes(UPath(bucket), dataset, season)
+    assert (there.ids, there.bands, there.classes) == (here.ids, here.bands, here.classes)
+    for name in here.ids[:4]:
+        one, other = here.read(name), there.read(name)
+        assert np.array_equal(one.reflectance, other.reflectance) and np.array_equal(one.labels, other.labels)
+        assert np.array_equal(one.valid, other.valid) and np.array_equal(one.dates, other.dates)
 
 
 def test_an_archive_that_changed_in_its_bucket_is_refused(s3: Seaweed, uploaded: Uploaded, tmp_path: Path) -> None:

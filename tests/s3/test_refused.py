@@ -1,7 +1,7 @@
 """A bucket that gives nothing: one sentence, exit status 2, nothing half written; afterwards the step goes on."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_a_fetch_goes_on_where_the_server_was_killed(
 
 @pytest.mark.parametrize(("layout", "threads"), [("mtlcc", 1), ("pastis", 2), ("zarr", 1)])
 def test_a_prepare_goes_on_where_the_server_was_killed(
-    mortal_s3: Seaweed, uploaded: Uploaded, archives: Mapping[str, Path], tmp_path: Path,
+    mortal_s3: Seaweed, uploaded: Uploaded, simulated: Callable[[str], Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, layout: str, threads: int,
 ) -> None:  # fmt: skip
     """No tile is taken for broken because its server is gone, so nothing of the season is lost afterwards.
@@ -115,9 +115,8 @@ def test_a_prepare_goes_on_where_the_server_was_killed(
     """
     monkeypatch.setattr("stcln.data.prepare.TILES_A_WORKER", 1)
     monkeypatch.setattr(blocks, "BUDGET", 1)  # one tile at a time, so that the cube is not read before the kill
-    here = archives["cube" if layout == "zarr" else layout]
     limits: dict[str, Any] = {"max_rejected": 1.0}
-    local = workspace(tmp_path / "local", layout, str(here), **limits)
+    local = workspace(tmp_path / "local", layout, str(simulated(layout)), **limits)
     linked = workspace(tmp_path / "linked", layout, uploaded(mortal_s3, layout), linked=True, **limits)
     for space in (local, linked):
         restudy(space, compute={"threads": threads})
