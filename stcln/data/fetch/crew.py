@@ -7,12 +7,14 @@ from stcln.data.fetch.line import Line
 
 Job = Callable[[], None]
 BEAT = 0.1  # seconds between two looks of the watcher
+MOMENT = 1.0  # seconds
 
 
 def work_off(jobs: Iterable[Job], hands: int, line: Line, watch: Callable[[], bool | None]) -> None:
     """Do all jobs, `hands` at once, in order of their start.
 
-    Threads that wait for a server when another failed are left to themselves: what they still bring must not matter.
+    When one failed or the caller is interrupted, the others have a moment to end. Those that wait for a server longer
+    than that are left to themselves: what they still bring must not matter.
 
     Args:
         jobs: What to do.
@@ -53,5 +55,8 @@ def work_off(jobs: Iterable[Job], hands: int, line: Line, watch: Callable[[], bo
     except BaseException:
         line.stopped.set()
         raise
+    finally:
+        with changed:
+            changed.wait_for(lambda: len(ended) == hands, MOMENT)
     if failed:
         raise failed[0]

@@ -5,13 +5,13 @@ from typing import Any
 
 import fsspec
 
-from stcln.data.fetch.line import Changed, Line, Stopped
-from stcln.errors import BadInput, refusals_of_a_server
+from stcln.data.fetch.line import Line, Stopped, changed
+from stcln.errors import BadInput, no_answer
 
 PIECE = 1 << 22  # bytes asked for at once
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-REFUSED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
-SENSELESS = (ValueError, TypeError, NotImplementedError)
+REFUSED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+SENSELESS = (ImportError, ValueError, TypeError, NotImplementedError)
 
 
 class ElsewhereSource:
@@ -59,7 +59,7 @@ class ElsewhereSource:
             start, patience = start + len(piece), self.line.patience(self.url)
             yield piece
         if end is not None and start < end:
-            raise Changed(self.url, f"it ends at byte {start}, before byte {end}")
+            raise changed(self.url, f"it ends at byte {start}, before byte {end}")
         if begin > 0 or start - begin > PIECE or start != self.size:  # not the whole file at once
             self._unchanged()
 
@@ -67,7 +67,7 @@ class ElsewhereSource:
         self.system.invalidate_cache(self.path)
         found = self._info()
         if (stamp(found), found.get("size")) != (self.version, self.size):
-            raise Changed(self.url, f"version {self.version}, now {stamp(found)}")
+            raise changed(self.url, f"version {self.version}, now {stamp(found)}")
 
     def _info(self) -> dict[str, Any]:
         patience = self.line.patience(self.url, first=True)
@@ -87,7 +87,7 @@ def system_of(url: str) -> tuple[Any, str]:
     """
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except (ImportError, *SENSELESS) as error:
+    except SENSELESS as error:
         problem, remedy = f"{url}: {error}", "install what the address needs, or correct it"
         raise BadInput("params.yaml, field dataset.source", problem, remedy) from None
     return system, path
@@ -105,7 +105,6 @@ def refuse(url: str, error: Exception) -> None:
         BadInput: No other try would.
     """
     if isinstance(error, REFUSED) or any(word in type(error).__name__ for word in ("Credential", "Profile")):
-        with refusals_of_a_server(url):
-            raise error
+        raise no_answer(url, error) from None
     if isinstance(error, SENSELESS):
         raise BadInput(url, f"{type(error).__name__}: {error}", "correct dataset.source") from None

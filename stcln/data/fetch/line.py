@@ -21,8 +21,10 @@ AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 class Changed(BadInput):
     """The file became another one while it was read."""
 
-    def __init__(self, url: str, what: str) -> None:
-        super().__init__(url, f"the file changed at the source while it was read: {what}", "run it again")
+
+def changed(url: str, what: str) -> Changed:
+    """That a file became another one."""
+    return Changed(url, f"the file changed at the source while it was read: {what}", "run it again")
 
 
 class Stopped(Exception):  # noqa: N818 - the user's wish is no error

@@ -11,7 +11,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Timeout, make_headers, parse_url
 
-from stcln.data.fetch.line import Changed, Line, Patience, given_up
+from stcln.data.fetch.line import Line, Patience, changed, given_up
 from stcln.errors import BadInput
 
 CHUNK = 1 << 18  # bytes handed on at once, at most: what has arrived is not waited on
@@ -86,9 +86,9 @@ class WebSource:
     def _same(self, answer: BaseHTTPResponse) -> None:
         total = _span(answer)[1] if answer.status in (206, 416) else answer.length_remaining
         if self.version and (now := _version(answer)) and now != self.version:
-            raise Changed(self.url, f"version {self.version}, now {now}")
+            raise changed(self.url, f"version {self.version}, now {now}")
         if self.size is not None and total is not None and total != self.size:
-            raise Changed(self.url, f"{self.size} bytes, now {total}")
+            raise changed(self.url, f"{self.size} bytes, now {total}")
         if answer.status == 416:
             raise ProtocolError("the server does not have this range")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hostile import Server
 
 from stcln import stages
 from stcln.data.simulate import archive
@@ -108,3 +109,17 @@ def test_the_ledger_commits_a_linked_archive_without_copying_it(linked: Path) ->
         assert ledger.standing(["fetch"]) == {"fetch"}
         assert links(linked) > 10 and cached(linked) == 0
         shutil.rmtree(linked / "data/raw")
+
+
+@pytest.mark.orchestration
+def test_a_download_under_dvc_is_cached_and_pinned_and_makes_nothing_stale(server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("dvc")
+    make(tmp_path / "w", "demo", server.put("/a.bin", b"body"))
+    if not (tmp_path / "w/.dvc").exists():
+        dvc(tmp_path / "w", "init", "-q")
+    dvc(tmp_path / "w", "repro", "fetch")
+    assert load_study(tmp_path / "w/params.yaml").pinned["a.bin"].bytes == 4
+    assert "up to date" in dvc(tmp_path / "w", "status", "fetch")
+    assert cached(tmp_path / "w") > 0
+    dvc(tmp_path / "w", "repro", "fetch")
+    assert server.bytes_sent("/a.bin") == 5  # the first byte, and all four, once
