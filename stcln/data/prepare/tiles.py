@@ -5,16 +5,13 @@ The same in the step's own process and in its workers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stcln.data import archive
 from stcln.data.prepare.count import Count
 from stcln.data.prepare.staging import Staging
-from stcln.data.readers.cubes import Cubes
-from stcln.data.readers.mtlcc import Mtlcc
-from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
-from stcln.data.readers.pastis import Pastis
 from stcln.data.readers.reading import Reader, expect
 from stcln.data.splits import plays
 from stcln.data.store.packed import Packed, pack
@@ -25,10 +22,20 @@ from stcln.study import Dataset, Study
 if TYPE_CHECKING:
     from upath import UPath
 
-READERS: dict[str, Callable[["Path | UPath", Dataset, str], Reader]] = {
-    "mtlcc": Mtlcc, "mtlcc-geotiff": MtlccGeotiff, "pastis": Pastis, "cube": Cubes,
-}  # fmt: skip
+Make = Callable[["Path | UPath", Dataset, str], Reader]
+"""Root of the layout, the study's data set, season."""
 
+
+def _when_asked(module: str, name: str) -> Make:
+    """A reader that is imported when it is made: only cubes and GeoTIFFs need what takes longest."""
+    place = f"stcln.data.readers.{module}"
+    return lambda root, dataset, season: getattr(import_module(place), name)(root, dataset, season)
+
+
+READERS: dict[str, Make] = {
+    "mtlcc": _when_asked("mtlcc", "Mtlcc"), "mtlcc-geotiff": _when_asked("mtlcc_geotiff", "MtlccGeotiff"),
+    "pastis": _when_asked("pastis", "Pastis"), "cube": _when_asked("cubes", "Cubes"),
+}  # fmt: skip
 Task = Sequence[tuple[int, str]]
 """Numbers and ids of tiles that one process reads in turn."""
 Done = list[tuple[int, BadInput | None]]
