@@ -31,6 +31,7 @@ def test_counts_that_went_through_json_give_the_same_bytes_in_any_order(tiles: l
     tiles = [
         replace(tile, radar={"S1A": Radar(np.full((2, 3, 8, 8), -900, np.int16), tile.dates[:2])}) for tile in tiles
     ]
+    tiles = [replace(tile, transform=(10.0, 0.0, 80.0 * i, 0.0, -10.0, 0.0)) for i, tile in enumerate(tiles)]
     counts = [Count.of(tile, BANDS, {UNSORTED: 1} if number % 3 else {}) for number, tile in enumerate(tiles)]
     written = []
     for seed in range(5):
@@ -68,6 +69,7 @@ def test_every_number_is_that_of_the_tiles(tiles: list[Tile]) -> None:
 
 
 def test_ndvi_is_the_median_over_dates_of_the_median_over_clear_pixels(tiles: list[Tile]) -> None:
+    tiles = [replace(tiles[0], dates=tiles[0].dates - 365), *tiles[1:]]
     found = counted(tiles)["ndvi"]
     seen: dict[np.datetime64, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for tile in tiles:
@@ -77,7 +79,7 @@ def test_ndvi_is_the_median_over_dates_of_the_median_over_clear_pixels(tiles: li
     wanted: dict[str, dict[str, list[float]]] = {name: {} for name in CLASSES}
     for day, parts in seen.items():
         ndvi, valid, labels = (np.stack(part) for part in zip(*parts, strict=True))
-        if valid.mean() <= 0.7:
+        if valid.mean() <= 0.7 or str(day)[:4] != SEASON:
             continue
         for k, name in enumerate(CLASSES):
             if (used := valid & (labels == k)).any():
