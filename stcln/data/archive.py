@@ -119,6 +119,8 @@ def _files(source: str) -> dict[str, dict[str, Any]]:
         found = system.find(path, detail=True)
     files = {}
     for key, info in sorted(found.items()):
+        if key.endswith("/"):  # a bucket's mark of an empty folder
+            continue
         name = key.removeprefix(path).lstrip("/") or path.rsplit("/", 1)[-1]
         version = next((info[field] for field in VERSION if info.get(field)), "")
         files[name] = {"bytes": info.get("size"), "version": str(version).strip('"')}

@@ -65,6 +65,22 @@ def test_a_store_is_the_same_whether_the_archive_was_fetched_or_read_in_place(
     assert trace(linked, Workspace(tmp_path / "linked")).problems == []
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_marks_of_empty_folders_are_no_files(
+    s3: Seaweed, simulated: Callable[[str], Path], tmp_path: Path, linked: bool
+) -> None:
+    """Consoles and file managers leave objects of no bytes whose names end in a slash."""
+    bucket = s3.bucket(f"marked-{linked}".lower())
+    s3.put(simulated("mtlcc"), f"{bucket}/archive")
+    for name in ("archive/", "archive/data18/", "archive/empty/"):
+        s3.system.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key=name, Body=b"")
+    store = prepared(tmp_path, "mtlcc", f"{bucket}/archive", linked=linked)
+    assert len(SeasonStore.open(store)) == 4
+    raw = tmp_path / "data/raw"
+    listed = json.loads((raw / "linked.json").read_text())["files"] if linked else content(raw)
+    assert sorted(listed) == sorted(content(simulated("mtlcc")))
+
+
 @pytest.mark.parametrize("season", ["2018", "2019"])
 def test_the_real_cubes_are_the_same_from_a_bucket(s3: Seaweed, shared: Path, season: str) -> None:
     bucket = s3.bucket(f"flanders-{season}")

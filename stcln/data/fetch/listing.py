@@ -102,4 +102,5 @@ def _addresses(dataset: Dataset) -> list[Remote]:
     return [
         Remote(key.removeprefix(root).lstrip("/") or name, system.unstrip_protocol(key), info.get("size"))
         for key, info in sorted(found.items())
+        if not key.endswith("/")  # a bucket's mark of an empty folder
     ]
