@@ -24,6 +24,7 @@ Window = tuple[int, int, int]
 """Row, column, side in pixels."""
 Piece = tuple[Range | None, tuple[Any, ...], tuple[Any, ...]]
 """Where a chunk lies, if it was written; where it goes in what is read; what of it goes there."""
+Bytes = NDArray[np.uint8]
 CRC_BYTES = 4
 CRC_OF_ALL = 0x48674BC7  # CRC-32C of any bytes with their own CRC-32C behind them
 ABSENT = 2**64 - 1  # in place of the offset of a chunk that was never written
@@ -35,7 +36,7 @@ class Files(Protocol):
     def sizes(self) -> dict[str, int]:
         """Bytes of every file, by its name inside the store."""
 
-    def read(self, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, ranges: Sequence[Range]) -> list[Bytes]:
         """The bytes of some ranges."""
 
 
@@ -50,9 +51,10 @@ def joined(ranges: Iterable[Range]) -> list[list[Range]]:
     return runs
 
 
-def split(run: Sequence[Range], raw: bytes) -> list[bytes]:
-    """The parts of what was read for a run."""
-    return [raw[start - run[0][1] : end - run[0][1]] for _, start, end in run]
+def split(run: Sequence[Range], raw: bytes) -> list[Bytes]:
+    """The parts of what was read for a run, not copied."""
+    whole, first = np.frombuffer(raw, np.uint8), run[0][1]
+    return [whole[start - first : end - first] for _, start, end in run]
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Local:
         found = (Path(folder, name) for folder, _, names in os.walk(self.root) for name in names)
         return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in found}
 
-    def read(self, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, ranges: Sequence[Range]) -> list[Bytes]:
         """The bytes of some ranges; fewer where a file ends before. A file is opened once."""
-        found: list[bytes] = []
+        found: list[Bytes] = []
         for name, same in groupby(joined(ranges), key=lambda run: run[0][0]):
             descriptor = os.open(f"{self.root}/{name}", os.O_RDONLY)
             try:
@@ -153,9 +155,9 @@ class Sharded:
         if end < size + CRC_BYTES:
             raise ValueError(f"file {shard} is missing or cut off")
         [raw] = self.files.read([(shard, end - size - CRC_BYTES, end)])
-        return np.frombuffer(_checked(raw), "<u8", count=size // 8).reshape(self.grid[0], -1, *self.grid[-2:], 2)
+        return _checked(raw)[:size].view("<u8").reshape(self.grid[0], -1, *self.grid[-2:], 2)
 
-    def _decoded(self, blob: bytes) -> NDArray[Any]:
+    def _decoded(self, blob: Bytes) -> NDArray[Any]:
         """A chunk without its tile axis, in memory that this thread's next chunk overwrites."""
         if not hasattr(self._own, "chunk"):
             self._own.chunk = np.empty(self.chunk[1:], self.dtype)
@@ -164,7 +166,7 @@ class Sharded:
         return chunk
 
 
-def _checked(raw: bytes) -> bytes:
+def _checked(raw: Bytes) -> Bytes:
     if google_crc32c.value(raw) != CRC_OF_ALL:
         raise ValueError("a checksum is wrong")
     return raw

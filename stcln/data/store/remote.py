@@ -8,9 +8,10 @@ import tempfile
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 from upath import UPath
 
-from stcln.data.store.chunks import Range, joined, split
+from stcln.data.store.chunks import Bytes, Range, joined, split
 from stcln.errors import refusals_of_a_server, refusals_of_the_disk
 
 
@@ -27,14 +28,14 @@ class Ring:
         self._places: dict[Range, int] = {}  # from the oldest on, which is the next behind `_end` in the file
         self._end = 0
 
-    def get(self, key: Range) -> bytes | None:
+    def get(self, key: Range) -> Bytes | None:
         """The bytes of a range, if they are still held."""
         with self._lock:
             if key not in self._places:
                 return None
-            return os.pread(self._file.fileno(), key[2] - key[1], self._places[key])
+            return np.frombuffer(os.pread(self._file.fileno(), key[2] - key[1], self._places[key]), np.uint8)
 
-    def put(self, key: Range, value: bytes) -> None:
+    def put(self, key: Range, value: Bytes) -> None:
         """Hold the bytes of a range, unless they are more than all that may be held."""
         with self._lock:
             if key in self._places or len(value) > self.size:
@@ -44,7 +45,7 @@ class Ring:
                 self._end = 0
             self._free(self._end + len(value))
             with refusals_of_the_disk():
-                os.pwrite(self._file.fileno(), value, self._end)
+                os.pwrite(self._file.fileno(), value.data, self._end)
             self._places[key] = self._end
             self._end += len(value)
 
@@ -76,7 +77,7 @@ class Remote:
             found = self.root.fs.find(self.root.path, detail=True)
         return {_inside(key, self.root.path): int(info["size"]) for key, info in found.items()}
 
-    def read(self, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, ranges: Sequence[Range]) -> list[Bytes]:
         """The bytes of some ranges: those not held are asked for all at once, and held."""
         known = {one: held for one in ranges if (held := self._ring.get(one)) is not None}
         runs = joined(one for one in ranges if one not in known)
