@@ -56,6 +56,7 @@ class ElsewhereSource:
                 continue
             if not piece:
                 break
+            self.line.arrived += 1
             start, patience = start + len(piece), self.line.patience(self.url)
             yield piece
         if end is not None and start < end:

@@ -31,17 +31,19 @@ class Stopped(Exception):  # noqa: N818 - the user's wish is no error
     """Somebody asked the line to end."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Line:
     """What all readings of a fetch share.
 
     Attributes:
         reporter: Hears of every wait.
         stopped: Set, it ends every wait and every reading at the next bytes.
+        arrived: How often bytes came, on any of them.
     """
 
     reporter: Reporter = field(default_factory=Silent)
     stopped: threading.Event = field(default_factory=threading.Event)
+    arrived: int = 0
 
     def patience(self, url: str, first: bool = False) -> "Patience":
         """A fresh count of tries: of an address that has not answered yet (`first`), or of one that has."""
@@ -53,19 +55,20 @@ class Line:
             allowed_methods=None,
             line=self,
             url=url,
+            seen=self.arrived,
         )
 
 
 class Patience(Retry):
     """urllib3's retries, of which the reporter hears and which end when the line is stopped."""
 
-    def __init__(self, *args: Any, line: Line, url: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, line: Line, url: str, seen: int, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.line, self.url = line, url
+        self.line, self.url, self.seen = line, url, seen
 
     def new(self, **changes: Any) -> Self:
         """A copy with another count."""
-        return super().new(**{"line": self.line, "url": self.url, **changes})
+        return super().new(**{"line": self.line, "url": self.url, "seen": self.seen, **changes})
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         """Wait as long as the server asks (`Retry-After`, seconds or a date), else ever longer.
@@ -88,19 +91,25 @@ class Patience(Retry):
     def after(self, error: Exception) -> Self:
         """Wait after a break; the count that is left.
 
+        It begins anew where others on the line got bytes meanwhile: a server that serves few at once is not away.
+
         Raises:
             BadInput: It was the last try.
             Stopped: The line was stopped.
         """
         try:
+            if isinstance(error, MaxRetryError):
+                raise error
             left = self.increment("GET", self.url, error=error)
-        except MaxRetryError:
-            raise given_up(self.url, error) from None
+        except MaxRetryError as last:
+            if self.line.arrived == self.seen:
+                raise given_up(self.url, last) from None
+            return self.new(total=LATER, history=(), seen=self.line.arrived)
         left.sleep()
         return left
 
 
-def given_up(url: str, error: object) -> BadInput:
+def given_up(url: str, last: MaxRetryError) -> BadInput:
     """The sentence for a source that no longer answers."""
-    problem = f"it was tried again and again and brought nothing, at last: {error}"
+    problem = f"it was tried again and again and brought nothing, at last: {last.reason}"
     return BadInput(url, problem, "check the connection and run it again: it goes on where it stopped")

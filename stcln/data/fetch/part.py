@@ -72,11 +72,13 @@ class Part:
         journals.save(self.at, replace(self.journal, held=held))
         self.entered = time.monotonic()
 
-    def digest(self) -> str:
-        """The md5 of the whole."""
+    def finish(self) -> Journal:
+        """Hash the rest, and write down that all is there."""
         while self._hash(BITE):
             pass
-        return self.md5.hexdigest()
+        self.journal = replace(self.journal, held=self.held, md5=self.md5.hexdigest())
+        self.enter()
+        return self.journal
 
     def close(self) -> None:
         """Let nobody write any more."""

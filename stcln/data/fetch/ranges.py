@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +72,8 @@ def download(remotes: Sequence[Remote], directory: Path, line: Line) -> dict[str
 
     small = [remote for remote in remotes if remote.size is not None and remote.size <= SEGMENT]
     web = any(remote.url.startswith("http") for remote in small)
-    work_off((partial(bring, remote) for remote in small), LINES if web else FILES, line, progress.tell)
+    hands = min(LINES if web else FILES, len(small))
+    work_off((partial(bring, remote) for remote in small), hands, line, progress.tell)
     for remote in remotes:
         if remote.name not in found:
             bring(remote)
@@ -142,19 +143,16 @@ def _fill(source: Source, remote: Remote, directory: Path, line: Line, progress:
         progress.have(part.size)
         try:
             _run(list(_jobs(source, part, line, progress)), part, line, progress.tell)
-        except Changed:
-            progress.have(-part.size)
-            progress.expect(-unknown)
+        except BaseException as error:
+            with suppress(OSError):  # a full disk is told already
+                part.enter()
+            if isinstance(error, Changed):
+                progress.have(-part.size)
+                progress.expect(-unknown)
             raise
-        finally:
-            if source.ranges:
-                with suppress(OSError):  # a full disk is told already
-                    part.enter()
-        done = replace(fresh, held=part.held, md5=part.digest())
-        part.enter()
+        done = part.finish()
     _verify(remote, done, directory)
     at.whole.parent.mkdir(parents=True, exist_ok=True)
-    journals.save(at.journal, done)
     at.part.replace(at.whole)
     return done
 

@@ -34,7 +34,11 @@ class WebSource:
 
     def __init__(self, url: str, line: Line) -> None:
         self.url, self.line = url, line
-        with closing(_ask(url, {"Range": "bytes=0-0"}, line.patience(url, first=True))) as answer:
+        try:
+            first = _ask(url, {"Range": "bytes=0-0"}, line.patience(url, first=True))
+        except MaxRetryError as last:
+            raise given_up(url, last) from None
+        with closing(first) as answer:
             _, total = _span(answer)
             self.ranges = answer.status in (206, 416) and total is not None
             self.size = total if answer.status in (206, 416) else answer.length_remaining
@@ -55,6 +59,7 @@ class WebSource:
             try:
                 with closing(self._answer(start, end, patience)) as answer:
                     for chunk in _chunks(answer, None if end is None else end - start):
+                        self.line.arrived += 1
                         start, patience = start + len(chunk), self.line.patience(self.url)
                         yield chunk
                 if end is None:
@@ -73,7 +78,7 @@ class WebSource:
         try:
             self._same(answer)
             if answer.status == 206 and _span(answer)[0] != start:
-                raise ProtocolError(f"asked from byte {start}, the server answered {answer.headers['Content-Range']}")
+                raise ProtocolError(f"asked from byte {start}, the server answered {_span(answer)[0]}")
             if answer.status == 200 and self.ranges and start:
                 raise ProtocolError("the server sent the whole file in place of a range")
             for _ in _chunks(answer, start) if answer.status == 200 else ():
@@ -103,14 +108,17 @@ def body(url: str, line: Line) -> bytes:
 
 
 def _ask(url: str, headers: dict[str, str], patience: Patience) -> BaseHTTPResponse:
-    """An answer with status 200, 206 or 416; its body is still to come."""
+    """An answer with status 200, 206 or 416; its body is still to come.
+
+    Raises:
+        BadInput: The address makes no sense, or the server refuses.
+        MaxRetryError: It stays away.
+    """
     try:
         pool = _pool(url)
         answer = pool.request(
             "GET", url, headers=HEADERS | headers, preload_content=False, decode_content=False, retries=patience
         )
-    except MaxRetryError as error:
-        raise given_up(url, error.reason) from None
     except ValueError as error:  # urllib3's own for an address that is none
         raise BadInput(url, str(error), "correct dataset.source") from None
     if answer.status not in (200, 206, 416):

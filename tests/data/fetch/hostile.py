@@ -85,6 +85,7 @@ class Server(ThreadingHTTPServer):
     Attributes:
         asked: Path and Range header of every request.
         sent: Path, first byte and byte after the last of what went out of every body.
+        most: Answers with a body at once; a further one is refused with 503.
         moved: Path by the path that leads to it.
         proxy_secrets: What clients told that took this for a proxy.
         pace: Seconds to wait after every STEP bytes.
@@ -94,13 +95,14 @@ class Server(ThreadingHTTPServer):
     fault: Callable[[str, int], Fault | None] = lambda path, start: None
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     sent: list[tuple[str, int, int]] = field(default_factory=list)
+    most: int = 1000
     moved: dict[str, str] = field(default_factory=dict)
     proxy_secrets: set[str] = field(default_factory=set)
     pace: float = 0.0
 
     def __post_init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.daemon_threads, self.lock = True, threading.Lock()
+        self.daemon_threads, self.under_way, self.lock = True, 0, threading.Lock()
 
     @property
     def url(self) -> str:
@@ -110,6 +112,17 @@ class Server(ThreadingHTTPServer):
         """Serve something; its address."""
         self.files[path] = File(content, **how)
         return self.url + path
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """An answer under way."""
+        with self.lock:
+            self.under_way += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.under_way -= 1
 
     def bytes_sent(self, path: str) -> int:
         return sum(end - start for at, start, end in self.sent if at == path)
@@ -133,14 +146,17 @@ class Handler(BaseHTTPRequestHandler):
         fault = server.fault(self.path, int(begin[1]) if begin else 0) or Fault()
         if secret := self.headers.get("Proxy-Authorization"):
             server.proxy_secrets.add(secret)
-        if self.path in server.moved:
+        if server.under_way >= server.most:
+            self.refuse(503, None)
+        elif self.path in server.moved:
             self.refuse(302, None, {"Location": server.moved[self.path]})
         elif file is None or fault.status:
             self.refuse(fault.status if file else 404, fault.after)
         elif fault.cut == -1:
             self.hang_up()
         elif begin and file.ranges and not fault.ignore and self.unchanged(file):
-            self.part(file.content, file.headers, begin, fault)
+            with server.one_more():
+                self.part(file.content, file.headers, begin, fault)
         else:
             self.body(200, file.content, 0, len(file.content), file.headers, fault, file.chunked)
 

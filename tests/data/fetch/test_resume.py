@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hostile import STEP, Fault, File, Server, content
 
-from stcln.data.fetch import fetch, journal
+from stcln.data.fetch import fetch, journal, ranges
 from stcln.data.fetch import line as lines
 from stcln.data.fetch.line import Line
 from stcln.data.fetch.part import Part
@@ -211,6 +211,21 @@ def test_tries_without_a_byte_are_counted_and_a_byte_begins_the_count_anew(
     assert len(server.asked) - before == 1 + 1 + 3
 
 
+def test_a_server_that_serves_few_at_once_is_not_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of the four lines are sent away again and again while the others bring bytes."""
+    monkeypatch.setattr(lines, "LATER", 4)
+    monkeypatch.setattr(lines, "FACTOR", 0.005)
+    monkeypatch.setattr(ranges, "SEGMENT", SIZE // 4)
+    body = content(SIZE, 14)
+    url = server.put("/a", body)
+    server.pace, server.most = 0.01, 2
+    download([Remote("a", url)], tmp_path, Line())
+    assert (tmp_path / "files/a").read_bytes() == body
+    assert len(server.asked) > 20
+
+
 def test_of_many_small_files_several_come_at_once(server: Server, tmp_path: Path) -> None:
     bodies = {f"{n}/x": content(n, n) for n in range(60)}
     remotes = [Remote(name, server.put(f"/{name}", body), len(body)) for name, body in bodies.items()]
@@ -337,11 +352,11 @@ def test_arithmetic_holds_beyond_4_gib(server: Server, tmp_path: Path) -> None:
     at.part.touch()
     journal.save(at.journal, journal.Journal(url, server.files["/vast"].headers["ETag"], len(vast), held))
     Part.watch, watch = lambda self: False, Part.watch  # the zeros in between are not hashed
-    Part.digest, digest = lambda self: "", Part.digest
+    Part._hash, hash_on = lambda self, most: False, Part._hash
     try:
         download([Remote("vast", url)], tmp_path, Line())
     finally:
-        Part.watch, Part.digest = watch, digest
+        Part.watch, Part._hash = watch, hash_on
     assert at.whole.stat().st_size == len(vast)
     assert at.whole.stat().st_blocks * 512 < 10_000_000
     with at.whole.open("rb") as file:
