@@ -21,6 +21,7 @@ GITIGNORE = """\
 .dagster/
 """
 SOURCE = re.compile(r"^(  source:\s*)(\S+)", re.MULTILINE)
+FILES = re.compile(r"^(  files:\s*)\[.*\]", re.MULTILINE)
 
 
 def studies() -> dict[str, Path]:
@@ -35,7 +36,8 @@ def make(root: Path, study: str, source: str | None) -> None:
     Args:
         root: Directory to make; it may exist and be empty.
         study: Name of a ready study, or path of one.
-        source: In place of the study's `dataset.source`; a path is kept relative to the workspace.
+        source: In place of the study's `dataset.source`; a path is kept relative to the workspace. Of a directory
+            everything is taken: the names in the study are those of its own source.
 
     Raises:
         BadInput: No such study, the study is faulty, or the directory holds something.
@@ -51,11 +53,10 @@ def make(root: Path, study: str, source: str | None) -> None:
         raise BadInput(
             root, "it is not an empty directory", "name a new one, or pass --update to render its dvc.yaml again"
         )
-    text = (
-        path.read_text()
-        if source is None
-        else SOURCE.sub(lambda m: m[1] + _seen_from(root, source), path.read_text(), count=1)
-    )
+    text = path.read_text()
+    if source is not None:
+        text = SOURCE.sub(lambda found: found[1] + _seen_from(root, source), text, count=1)
+        text = FILES.sub(r"\1[]", text, count=1) if Path(source).is_dir() else text
     root.mkdir(exist_ok=True)
     (root / "params.yaml").write_text(text)
     try:

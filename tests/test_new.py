@@ -10,6 +10,7 @@ import yaml
 from stcln.errors import BadInput
 from stcln.new import make, refresh
 from stcln.storage import UNFINISHED, digest
+from stcln.workspace import Workspace
 
 
 def test_a_workspace_has_its_study_its_pipeline_and_its_code_pinned(tmp_path: Path) -> None:
@@ -30,6 +31,18 @@ def test_a_local_source_is_kept_relative_to_the_workspace(tmp_path: Path) -> Non
     (tmp_path / "deep").mkdir()
     make(tmp_path / "deep/w", "flanders", str(tmp_path / "cubes"))
     assert "  source: ../../cubes" in (tmp_path / "deep/w/params.yaml").read_text()
+
+
+@pytest.mark.parametrize("study", ["pastis", "mtlcc"])
+def test_of_a_directory_of_ones_own_everything_is_taken_whatever_the_studys_source_is_called(
+    tmp_path: Path, study: str
+) -> None:
+    """`--source DIRECTORY` of a published study was refused by fetch: the directory holds no PASTIS.zip."""
+    (tmp_path / "unpacked").mkdir()
+    make(tmp_path / "w", study, str(tmp_path / "unpacked"))
+    assert Workspace(tmp_path / "w").study.dataset.files == ()
+    make(tmp_path / "v", study, "https://mirror.example/archives")
+    assert len(Workspace(tmp_path / "v").study.dataset.files) == 1
 
 
 def test_a_url_is_kept_as_it_is(tmp_path: Path) -> None:

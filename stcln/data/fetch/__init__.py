@@ -73,6 +73,8 @@ def _linked(workspace: Workspace, here: Path) -> Fill:
         raise BadInput(listing.FILES, f"{absent} not in {here}", "name what it holds")
     if not names:
         raise BadInput(listing.WHERE, f"{here} holds no files", "name the directory of the archive")
+    if packed := [name for name in study.dataset.files if is_archive(name)]:
+        raise BadInput(listing.FILES, f"{here / packed[0]} is packed", "name it in dataset.source")
     wanted = list(study.dataset.files or names)
     if study.dataset.trial:
         wanted = trials.choose(study, wanted, lambda name: names[name].read_bytes())

@@ -230,6 +230,15 @@ def test_a_directory_is_linked_file_by_file_from_the_workspace(make, tmp_path: P
     assert summary == {"source": source, "files": 1, "bytes": 1}
 
 
+def test_an_archive_named_in_a_directory_is_not_linked_unopened(make, tmp_path: Path) -> None:
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/PASTIS.zip").write_bytes(packed({"x": b"x"}))
+    refused(make("../downloads", files=["PASTIS.zip"]), r"PASTIS\.zip is packed; name it in dataset\.source")
+    workspace = make("../downloads/PASTIS.zip", files=["PASTIS.zip"])
+    fetch(workspace, Silent())
+    assert held(workspace) == {"x": b"x"}
+
+
 def test_folders_that_are_links_are_followed_and_one_that_leads_back_is_not(make, tmp_path: Path) -> None:
     for folder in ("archive", "disk"):
         (tmp_path / folder).mkdir()

@@ -56,6 +56,7 @@ def test_a_pipeline_that_would_copy_a_linked_archive_is_refused(tmp_path: Path) 
 @pytest.fixture
 def linked(tmp_path: Path) -> Path:
     """A workspace whose source is a directory, under DVC."""
+    pytest.importorskip("dvc")
     archive(tmp_path / "archive", "mtlcc", ["2018", "2019"], 3, 12, 1, Silent())
     make(tmp_path / "w", "demo", str(tmp_path / "archive"))
     if not (tmp_path / "w/.dvc").exists():  # `dvc` is not on the path of every test run
@@ -79,7 +80,6 @@ def cached(root: Path) -> int:
 
 @pytest.mark.orchestration
 def test_dvc_hashes_a_linked_archive_and_copies_nothing(linked: Path) -> None:
-    pytest.importorskip("dvc")
     count = sum(path.is_file() for path in (linked.parent / "archive").rglob("*"))
     dvc(linked, "repro", "fetch")
     assert (links(linked), cached(linked)) == (count, 0)
@@ -96,7 +96,6 @@ def test_dvc_hashes_a_linked_archive_and_copies_nothing(linked: Path) -> None:
 
 @pytest.mark.orchestration
 def test_the_ledger_commits_a_linked_archive_without_copying_it(linked: Path) -> None:
-    pytest.importorskip("dvc")
     from orchestration.ledger import DvcLedger
     from stcln.cli import run_verb
 
