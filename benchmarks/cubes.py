@@ -101,7 +101,8 @@ def measure(path: Path, answer: Any) -> None:
     alone = seconds(lambda: read(single, part)) / len(part) * len(single.ids)
     answer.send({
         "tiles": len(reader.ids), "blocks": len(reader.batches), "seconds": round(whole, 2),
-        "times as long as decoding once": round(whole / least, 2), "times as long tile by tile": round(alone / whole, 1),
+        "times as long as decoding once": round(whole / least, 2),
+        "times as long tile by tile": round(alone / whole, 1),
         "MB before": before // 1024, "MB at most": highest // 1024,
     })  # fmt: skip
 

@@ -61,37 +61,48 @@ def test_a_clone_trains_from_a_store_that_was_prepared_in_place_and_pushed(
     assert "all matches" in call(yours, "stcln", "lineage", "models/pretrained")
 
 
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory under DVC with a small store added; copy it."""
+    root = tmp_path_factory.mktemp("added")
+    call(root, "dvc", "init", "-q", "--no-scm")
+    season = root / "data/2018.zarr"
+    season.mkdir(parents=True)
+    for number in range(5):
+        (season / str(number)).write_bytes(os.urandom(100_000))
+    call(root, "dvc", "add", "-q", "data/2018.zarr")
+    return root
+
+
+def at_remote(added: Path, root: Path, address: str) -> Path:
+    """A copy of it with a remote; the store's path."""
+    shutil.copytree(added, root, dirs_exist_ok=True)
+    remote = f"[core]\n    remote = store\n    analytics = false\n['remote \"store\"']\n    url = {address}\n"
+    (root / ".dvc/config").write_text(remote)
+    return root / "data/2018.zarr"
+
+
 @pytest.mark.parametrize(
     ("bucket", "key", "said", "status"),
     [("no-such-bucket", "stcln-tests", "bucket does not exist", 1), ("keys", "nobody", "Forbidden", 255)],
 )
 def test_dvc_tells_why_a_push_is_refused_and_nothing_is_lost(
-    s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, key: str, said: str, status: int
-) -> None:
+    s3: Seaweed, added: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    bucket: str, key: str, said: str, status: int,
+) -> None:  # fmt: skip
     if bucket == "keys":
         s3.bucket(bucket)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
-    call(tmp_path, "dvc", "init", "-q", "--no-scm")
-    call(tmp_path, "dvc", "remote", "add", "-q", "--default", "store", f"s3://{bucket}/study")
-    (tmp_path / "data").write_text("a season")
-    call(tmp_path, "dvc", "add", "-q", "data")
+    season = at_remote(added, tmp_path, f"s3://{bucket}/study")
     assert said in call(tmp_path, "dvc", "push", status=status)
-    assert (tmp_path / "data").read_text() == "a season"
+    assert digest(season) == digest(added / "data/2018.zarr")
 
 
 def test_a_pull_from_a_server_that_is_gone_leaves_nothing_and_a_later_one_brings_all(
-    mortal_s3: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mortal_s3: Seaweed, added: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    remote = mortal_s3.bucket("remote") + "/study"
-    call(tmp_path, "dvc", "init", "-q", "--no-scm")
-    call(tmp_path, "dvc", "remote", "add", "-q", "--default", "store", remote)
-    season = tmp_path / "data/2018.zarr"
-    season.mkdir(parents=True)
-    for number in range(5):
-        (season / str(number)).write_bytes(os.urandom(100_000))
-    before = digest(season)
-    call(tmp_path, "dvc", "add", "-q", "data/2018.zarr")
+    season = at_remote(added, tmp_path, mortal_s3.bucket("remote") + "/study")
     call(tmp_path, "dvc", "push", "-q")
     for gone in (season, tmp_path / ".dvc/cache"):
         shutil.rmtree(gone)
@@ -101,4 +112,4 @@ def test_a_pull_from_a_server_that_is_gone_leaves_nothing_and_a_later_one_brings
     assert not season.exists()
     mortal_s3.start()
     call(tmp_path, "dvc", "pull", "-q")
-    assert digest(season) == before
+    assert digest(season) == digest(added / "data/2018.zarr")
