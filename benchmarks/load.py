@@ -39,7 +39,7 @@ from stcln.workspace import Workspace
 
 STUDIES = Path(__file__).parents[1] / "studies"
 CROP, BATCH = 32, 4
-PASTIS_DATES, MTLCC_DATES = 54, 66  # asked of the simulator, which drops the cloudiest: about 43 and 46 remain
+PASTIS_DATES, MTLCC_DATES = 60, 66  # asked of the simulator, which drops the cloudiest: 40 to 51 and 40 to 52 remain
 
 
 def say(what: str, **values: Any) -> None:
