@@ -21,6 +21,7 @@ from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.model.compute import Device
+from stcln.stages import STAGES
 from stcln.storage import digest, read_json
 from stcln.study import Length, Method
 from stcln.training.feed import Feed
@@ -213,3 +214,7 @@ def test_for_a_cuda_device_batches_are_pinned_by_the_threads_that_make_them(stor
     assert all(name.startswith("ahead") for name in by) and by
     assert len(list(feed.epoch(1))) == len(feed)
     feed.close()
+
+
+def test_no_stage_depends_on_how_images_are_loaded():
+    assert not [param for stage in STAGES.values() for param in stage.params if param.startswith("loading")]
