@@ -109,7 +109,7 @@ class Sharded:
 
         Args:
             tile: Its index.
-            times: Ascending indices; None for an array without time.
+            times: Ascending indices, each once; None for an array without time.
             window: Row, column and side.
 
         Returns:
