@@ -12,7 +12,7 @@ from stcln.errors import BadInput
 from stcln.events import Reporter, Silent
 
 FIRST = 7  # tries after the first before a source that never answered is given up: about a minute
-LATER = 30  # the same in a row without a byte, once it has answered: about half an hour
+LATER = 120  # the same in a row without a byte, once it has answered: about two hours
 FACTOR = 0.5  # seconds; the second wait lasts twice as long, and each further one twice as long as the one before
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})

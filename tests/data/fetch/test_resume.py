@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from hostile import STEP, Fault, File, Server, content
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stcln.data.fetch import fetch, journal, ranges
 from stcln.data.fetch import line as lines
@@ -127,6 +129,20 @@ def test_a_journal_that_a_crash_left_unreadable_means_to_begin_anew(server: Serv
         download([Remote("a", url)], tmp_path, Line())
         assert at.whole.read_bytes() == body
         at.whole.unlink()
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30), st.integers(0, 80), st.integers(1, 90))
+def test_spans_are_joined_and_what_is_missing_is_the_rest(new: list[tuple[int, int]], size: int, most: int) -> None:
+    held: tuple[tuple[int, int], ...] = ()
+    for begin, length in new:
+        held = journal.joined(held, (begin, begin + length))
+    here = {byte for begin, length in new for byte in range(begin, begin + length)}
+    assert {byte for a, b in held for byte in range(a, b)} == here
+    assert all(b < a for (_, b), (a, _) in pairwise(held))  # in order, and none touches the next
+    inside = tuple((a, min(b, size)) for a, b in held if a < size)
+    pieces = journal.missing(inside, size, most)
+    assert [byte for a, b in pieces for byte in range(a, b)] == sorted(set(range(size)) - here)
+    assert all(0 < b - a <= most for a, b in pieces)
 
 
 def test_the_journal_speaks_of_no_byte_before_it_is_safe_on_the_disk(
