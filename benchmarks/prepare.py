@@ -13,13 +13,14 @@ import argparse
 import gzip
 import json
 import os
+import resource
 import shutil
-import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -153,31 +154,35 @@ def loaded(folder: Path) -> None:
 def multiplied(made: Workspace, times: int) -> int:
     """Give an MTLCC archive so many times its tiles: the same records under further ids. Returns how many there are."""
     records, root = next(made.raw.rglob("data[0-9][0-9]")), next(made.raw.rglob("geotransforms.csv")).parent
-    lines = (root / "geotransforms.csv").read_text().split()
+    ids = [path.name.partition(".")[0] for path in records.iterdir()]
     for path in [root / "geotransforms.csv", *(root / "tileids").iterdir()]:
         own = path.read_text().split()
         path.write_text("\n".join(own + [f"{n}00{line}" for n in range(1, times) for line in own]) + "\n")
-    for name in (line.split(",")[0] for line in lines):
-        for n in range(1, times):
-            os.link(records / f"{name}.tfrecord.gz", records / f"{n}00{name}.tfrecord.gz")
-    return times * len(lines)
+    for name, n in product(ids, range(1, times)):
+        os.link(records / f"{name}.tfrecord.gz", records / f"{n}00{name}.tfrecord.gz")
+    return times * len(ids)
 
 
 def scaling(what: str, made: Workspace, tiles: int, rounds: int) -> None:
-    """Tiles a second by the number of workers; the stores are equal to the byte."""
+    """Tiles a second and CPU time by the number of workers; the stores are equal to the byte."""
     alone, stores = 0.0, set()
     for workers in sorted({1, 2, len(os.sched_getaffinity(0))}):
-        seconds = statistics.median(prepared(made, workers)[0] for _ in range(rounds))
+        before = ended_cpu()
+        times = [prepared(made, workers) for _ in range(rounds)]
+        theirs, (wall, own) = (ended_cpu() - before) / rounds, np.median(times, axis=0).tolist()
         stores.add(digest(made.season(season_of(made))))
-        alone = alone or seconds
+        alone = alone or wall
         say(
-            f"{what}: workers",
-            workers=workers,
-            tiles=tiles,
-            tiles_per_second=tiles / seconds,
-            times_one=alone / seconds,
-        )
+            f"{what}: workers", workers=workers, tiles=tiles, tiles_per_second=tiles / wall, times_one=alone / wall,
+            cpu_seconds_of_the_step_itself=own, cpu_seconds_of_the_workers=theirs,
+        )  # fmt: skip
     say(f"{what}: stores that differ between numbers of workers", stores=len(stores) - 1)
+
+
+def ended_cpu() -> float:
+    """CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Memory:
