@@ -56,7 +56,7 @@ def _as_zarr(path: Path, target: Path) -> None:
     for variable in data.variables.values():
         variable.encoding.clear()
     images = [name for name, variable in data.items() if variable.ndim == 3]
-    data.to_zarr(target, encoding={name: {"chunks": (data.sizes["time"], 8, 8)} for name in images})
+    data.to_zarr(target, encoding={name: {"chunks": (data.sizes["time"], 16, 16)} for name in images})
 
 
 @pytest.fixture
