@@ -50,6 +50,7 @@ class Seaweed:
 
     def start(self) -> None:
         """Start it, or start it again on the data that a kill left; returns when it answers."""
+        self.kill()
         ports = [f"{option}={self.ports[at]}" for option, at in PORTS.items()]
         argv = [weed(), "mini", f"-dir={self.directory}", *QUIET, *ports]
         with (self.directory / "log").open("ab") as log:
@@ -65,7 +66,7 @@ class Seaweed:
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
-        if self.process:
+        if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
