@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from stcln.data import pool
 from stcln.data import prepare as step
 from stcln.data.prepare import READERS, prepare
 from stcln.data.readers.mtlcc import Mtlcc
@@ -92,8 +94,11 @@ def left(place: Workspace) -> list[Path]:
     return list((place.root / ".stcln/resume").rglob("*"))
 
 
-def start(place: Workspace) -> subprocess.Popen[str]:
+def start(place: Workspace, largest: int = -1) -> subprocess.Popen[str]:
+    """The step in a process of its own, which may write files of so many bytes."""
     command = [sys.executable, "-m", "stcln", "prepare", "--season", "2018", "-w", str(place.root)]
+    if largest > 0:
+        command = ["prlimit", f"--fsize={largest}", *command]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -266,3 +271,42 @@ def test_few_tiles_do_not_start_processes(make: Make, monkeypatch: pytest.Monkey
     monkeypatch.setattr(step.pool, "run", lambda work, tasks, many: asked.append(many) or run(work, tasks, 1))
     prepare(make(threads=64), "2018", Silent())
     assert asked == [2]
+
+
+def test_a_disk_that_refuses_a_worker_is_told_in_one_sentence(make: Make) -> None:
+    place = make(threads=2)
+    largest = 10_000  # less than a tile
+    process = start(place, largest)
+    told = process.communicate(timeout=60)[0]
+    assert process.returncode == 2 and "Traceback" not in told
+    assert told.splitlines()[-1] == "stcln: the disk: File too large; name a place that takes larger files."
+    assert not place.season("2018").exists()
+    prepare(place, "2018", Silent())
+    assert left(place) == []
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Work that squares numbers; a server does not answer where it should square `wrong`."""
+
+    wrong: int = -1
+
+    def start(self) -> Callable[[int], tuple[int, int]]:
+        return self.squared
+
+    def squared(self, number: int) -> tuple[int, int]:
+        if number == self.wrong:
+            raise NoAnswer("s3://bucket", "does not answer", "try again")
+        return os.getpid(), number * number
+
+
+def test_workers_do_every_task_once_and_share_them() -> None:
+    found = list(pool.run(Squares(), range(200), 2))
+    assert sorted(square for _, square in found) == [n * n for n in range(200)]
+    assert os.getpid() not in {process for process, _ in found}
+    assert {process for process, _ in pool.run(Squares(), range(3), 1)} == {os.getpid()}
+
+
+def test_what_a_task_raises_in_a_worker_is_raised_here() -> None:
+    with pytest.raises(NoAnswer, match=r"^s3://bucket: does not answer; try again.$"):
+        list(pool.run(Squares(wrong=7), range(20), 2))
