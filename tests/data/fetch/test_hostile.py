@@ -34,7 +34,7 @@ def misfortune(rng: random.Random, file: File, versions: list[bytes], known: boo
         Fault(status=rng.choice(BUSY), after=rng.choice((None, "0", formatdate(time() - 5), "soon"))),
         Fault(status=rng.choice(BUSY)),
         Fault(ignore=True),
-        Fault(longer=rng.choice((-3, 7, 100_000))),
+        Fault(longer=rng.choice((-1, 1)) * rng.randrange(1, 1 << 30)),  # the same lie twice would be believed
         Fault(shift=rng.choice((1, 4096))),
     ]
     if known and rng.random() < 0.1:
