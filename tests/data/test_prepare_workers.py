@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
-from stcln.data import pool
 from stcln.data import prepare as step
 from stcln.data.prepare import READERS, prepare
 from stcln.data.readers.mtlcc import Mtlcc
@@ -283,30 +281,3 @@ def test_a_disk_that_refuses_a_worker_is_told_in_one_sentence(make: Make) -> Non
     assert not place.season("2018").exists()
     prepare(place, "2018", Silent())
     assert left(place) == []
-
-
-@dataclass(frozen=True)
-class Squares:
-    """Work that squares numbers; a server does not answer where it should square `wrong`."""
-
-    wrong: int = -1
-
-    def start(self) -> Callable[[int], tuple[int, int]]:
-        return self.squared
-
-    def squared(self, number: int) -> tuple[int, int]:
-        if number == self.wrong:
-            raise NoAnswer("s3://bucket", "does not answer", "try again")
-        return os.getpid(), number * number
-
-
-def test_workers_do_every_task_once_and_share_them() -> None:
-    found = list(pool.run(Squares(), range(200), 2))
-    assert sorted(square for _, square in found) == [n * n for n in range(200)]
-    assert os.getpid() not in {process for process, _ in found}
-    assert {process for process, _ in pool.run(Squares(), range(3), 1)} == {os.getpid()}
-
-
-def test_what_a_task_raises_in_a_worker_is_raised_here() -> None:
-    with pytest.raises(NoAnswer, match=r"^s3://bucket: does not answer; try again.$"):
-        list(pool.run(Squares(wrong=7), range(20), 2))
