@@ -13,6 +13,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
+from stcln.events import Silent
+
 STEP = 1 << 14
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -232,3 +234,22 @@ def serving() -> Iterator[Server]:
 def content(size: int, seed: int) -> bytes:
     """Bytes that no range of them repeats."""
     return random.Random(seed).randbytes(size)
+
+
+class Told(Silent):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, object]] = []
+        self.steps: list[tuple[int, int, object]] = []
+
+    def note(self, message: str, values: object = None) -> None:
+        self.notes.append((message, values))
+
+    def progress(self, what: str, done: int, total: int, values: object = None) -> None:
+        self.steps.append((done, total, values))
+
+
+def twice(server: Server, path: str, size: int) -> int:
+    """Bytes that went out more than once."""
+    return server.bytes_sent(path) - size
