@@ -107,12 +107,15 @@ def put(content: IO[bytes], name: str, size: int, target: Path, where: str) -> N
         BadInput: It does not hold `size` bytes.
     """
     part, place = target.with_name(target.name + ".part"), target / name
-    with part.open("wb") as out:
-        shutil.copyfileobj(content, out, CHUNK)
-        if out.tell() != size:
-            raise broken(where, f"member {name!r} holds {out.tell()} bytes, {size} were announced")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(place)
+    try:
+        with part.open("wb") as out:
+            shutil.copyfileobj(content, out, CHUNK)
+            if out.tell() != size:
+                raise broken(where, f"member {name!r} holds {out.tell()} bytes, {size} were announced")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def sweep(target: Path, kept: set[Path]) -> None:
