@@ -29,6 +29,10 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         {"dataset": {"root": "../../elsewhere"}},
         "dataset.root … ../../elsewhere … correct",
     ),
+    "a checksum where it stood before": (
+        {"dataset": {"md5": {"a.zip": "1" * 32}}},
+        "dataset … md5 is now `pinned: … correct",
+    ),
     "an absolute root": ({"dataset": {"root": "/elsewhere"}}, "dataset.root … /elsewhere … correct"),
     "a season that is no year": (
         {"cells": {"season": ["99999"]}, "pretrain": {"seasons": ["99999"]}},

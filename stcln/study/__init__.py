@@ -1,0 +1,140 @@
+"""A study: params.yaml as frozen, validated models. Every hyper-parameter of every step lives here and nowhere else."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from stcln.errors import BadInput
+from stcln.study.dataset import Dataset, Only, Pin, Role, Simulation, Splits, first_day
+from stcln.study.learning import (
+    Arm,
+    Compute,
+    Finetune,
+    Length,
+    Loading,
+    Mask,
+    Method,
+    Model,
+    Optimisation,
+    Pretrain,
+)
+from stcln.study.part import Name, Part
+
+__all__ = [
+    "YEAR", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask", "Method", "Model", "Only",
+    "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day", "load_study",
+]  # fmt: skip
+
+YEAR = re.compile("[1-9][0-9]{3}")
+
+
+class Cells(Part):
+    """The grid of cells: every season x length x arm. DVC's matrices and Dagster's partitions are these lists."""
+
+    season: tuple[Name, ...] = Field(min_length=1)
+    length: tuple[Name, ...] = Field(min_length=1)
+    scratch: tuple[Name, ...]
+    """Arms that start from random weights."""
+    pretrained: tuple[Name, ...]
+    """Arms that start from the pre-trained encoder."""
+
+    @property
+    def arm(self) -> tuple[str, ...]:
+        """All arms."""
+        return (*self.scratch, *self.pretrained)
+
+    @field_validator("season", "length", "scratch", "pretrained")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"named twice in {list(names)}")
+        return names
+
+
+class Study(Part):
+    """One study: a data set, its seasons, lengths, arms, and every hyper-parameter."""
+
+    name: Name
+    title: str = ""
+    seed: Annotated[int, Field(ge=0)] = 3407
+    dataset: Dataset
+    pinned: dict[str, Pin] = Field(default_factory=dict)
+    """What is known of the source's files, by name. `fetch` checks it, and adds what it found at the first download."""
+    simulation: Simulation = Simulation()
+    splits: Splits
+    cells: Cells
+    lengths: dict[Name, Length]
+    arms: dict[Name, Arm]
+    model: Model = Model()
+    pretrain: Pretrain
+    finetune: Finetune = Finetune()
+    method: Method = Method()
+    compute: Compute = Compute()
+    loading: Loading = Loading()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are simulated; a report says so wherever a number stands."""
+        return self.dataset.source == "simulated"
+
+    def check_cell(self, season: str, length: str, arm: str) -> None:
+        """Refuse a cell that is not in the study.
+
+        Raises:
+            BadInput: A key is not in its list.
+        """
+        for field, value in (("season", season), ("length", length), ("arm", arm)):
+            if value not in (known := getattr(self.cells, field)):
+                raise BadInput(f"--{field}", f"{value!r} is not in the study", f"choose one of {', '.join(known)}")
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> "Study":
+        for field, used, known in (
+            ("cells.length", self.cells.length, self.lengths),
+            ("cells.arm", self.cells.arm, self.arms),
+            ("pretrain.length", (self.pretrain.length,), self.lengths),
+            ("pretrain.seasons", self.pretrain.seasons, self.cells.season),
+        ):
+            if unknown := [name for name in used if name not in known]:
+                raise ValueError(f"{field}: {unknown} not among {list(known)}")
+        if twice := set(self.cells.scratch) & set(self.cells.pretrained):
+            raise ValueError(f"cells: {sorted(twice)} starts both from scratch and pretrained")
+        if not self.cells.arm:
+            raise ValueError("cells: no arm in scratch or pretrained")
+        if bad := [season for season in self.cells.season if not YEAR.fullmatch(season)]:
+            raise ValueError(f"cells.season: {bad} are not years")
+        fixed = [name for name in {*self.cells.length, self.pretrain.length} if self.lengths[name].choose == "even"]
+        if self.method.dates == "redrawn" and fixed:
+            raise ValueError(f"method.dates: nothing is redrawn of lengths {sorted(fixed)}, give them `choose: random`")
+        if self.pretrain.crops == "random" and self.splits.pretrain.crops:
+            raise ValueError("pretrain.crops: random windows leave the ones that splits.pretrain.crops lists")
+        if self.finetune.window != self.pretrain.window and self.method.test_window == "same":
+            raise ValueError(
+                f"finetune.window: {self.finetune.window} differs from pretrain.window {self.pretrain.window}"
+            )
+        return self
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a params.yaml.
+
+    Raises:
+        BadInput: It is missing, not YAML, or a field is unknown, absent or out of range; the first such field is named.
+    """
+    try:
+        return Study.model_validate(yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        raise BadInput(path, "no study here", "run `python -m stcln new` or change into a workspace") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(path, f"not YAML: {' '.join(str(error).split())}", "mend the syntax") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "study"
+        value = "" if isinstance(first.get("input"), dict) else f" (got {first.get('input')!r})"
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(
+            f"{path}, field {field}", f"{message}{value}", "correct the field; studies/ has examples"
+        ) from None
