@@ -3,4 +3,4 @@
 The method alone: data, network, training, evaluation, reports. Nothing here knows Dagster or DVC.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
