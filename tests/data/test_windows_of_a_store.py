@@ -1,10 +1,14 @@
 """Windows read chunk by chunk: what Zarr reads, only the chunks it takes, from a directory or from a server."""
 
+import errno
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import fsspec
@@ -145,6 +149,51 @@ def test_a_ring_holds_the_newest_bytes_and_never_wrong_ones() -> None:
         assert held <= size and (number < 10 or held >= size - 2 * 300)
     ring.put(too_large := ("shard", 0, 1001), np.zeros(1001, np.uint8))
     assert ring.get(too_large) is None
+
+
+def test_a_full_ring_looks_at_the_oldest_bytes_alone_whatever_it_holds() -> None:
+    class Counted(OrderedDict[Range, int]):
+        looked = 0
+
+        def __iter__(self) -> Iterator[Range]:
+            for key in super().__iter__():
+                self.looked += 1
+                yield key
+
+        def items(self) -> Any:
+            return [(key, self[key]) for key in self]
+
+    ring = Ring(2000)
+    ring._places = Counted()
+    for number in range(4000):
+        before = ring._places.looked
+        ring.put(("shard", number, number + 1), np.zeros(1, np.uint8))
+        assert ring._places.looked - before <= 4
+
+
+def test_a_ring_takes_half_of_what_is_free_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=6, f_frsize=100))
+    assert Ring(1000).size == 300 and Ring(200).size == 200
+
+
+def test_a_disk_that_fills_up_lowers_a_rings_bound_and_what_it_gives_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk takes 700 bytes; the write that comes upon its end is cut short, the next one refused."""
+    pwrite, most = os.pwrite, 700
+
+    def full(file: int, value: memoryview, at: int) -> int:
+        if at >= most:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(file, value[: most - at], at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    ring, known = Ring(1000), {}
+    for number in range(60):
+        key = ("shard", number * 100, number * 100 + 30 + number)
+        known[key] = np.full(30 + number, number, np.uint8)
+        ring.put(key, known[key])
+        for other, value in known.items():
+            assert (found := ring.get(other)) is None or np.array_equal(found, value)
+    assert ring.get(key) is not None and ring.size <= most and os.fstat(ring._file.fileno()).st_size <= ring.size
 
 
 def test_a_store_on_a_server_that_is_gone_says_so(address: UPath, monkeypatch: pytest.MonkeyPatch) -> None:

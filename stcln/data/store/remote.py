@@ -6,6 +6,7 @@ Which ranges make a window is `chunks`' business.
 import os
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,16 +17,22 @@ from stcln.errors import refusals_of_a_server, refusals_of_the_disk
 
 
 class Ring:
-    """The bytes read last, in a file of at most `size` bytes that is gone with the process, however that ends.
+    """The bytes read last, in a file that is gone with the process, however that ends.
 
     The oldest bytes make room: in an epoch every window is read once, so none is likelier to be asked for again.
+
+    Args:
+        size: Most bytes to hold. It is lowered to half of what the disk has free, and halved when it fills up.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self._lock = size, threading.Lock()
+        self._lock = threading.Lock()
         with refusals_of_the_disk():
             self._file = tempfile.TemporaryFile(prefix="stcln-", buffering=0)  # noqa: SIM115 - closed with the ring
-        self._places: dict[Range, int] = {}  # from the oldest on, which is the next behind `_end` in the file
+            disk = os.fstatvfs(self._file.fileno())
+        self.size = min(size, disk.f_bavail * disk.f_frsize // 2)
+        # From the oldest on, which is the next behind `_end` in the file; a dict would pass over all it has forgotten.
+        self._places: OrderedDict[Range, int] = OrderedDict()
         self._end = 0
 
     def get(self, key: Range) -> Bytes | None:
@@ -44,17 +51,32 @@ class Ring:
                 self._free(self.size)
                 self._end = 0
             self._free(self._end + len(value))
-            with refusals_of_the_disk():
-                os.pwrite(self._file.fileno(), value.data, self._end)
+            if not self._written(value):
+                self._shrink()
+                return
             self._places[key] = self._end
             self._end += len(value)
 
     def _free(self, end: int) -> None:
         """Forget what begins between the newest bytes and `end`."""
-        for key, place in list(self._places.items()):
-            if not self._end <= place < end:
+        while self._places:
+            oldest = next(iter(self._places))
+            if not self._end <= self._places[oldest] < end:
                 return
-            del self._places[key]
+            del self._places[oldest]
+
+    def _written(self, value: Bytes) -> bool:
+        """Whether the disk took the bytes, all of them."""
+        try:
+            return os.pwrite(self._file.fileno(), value.data, self._end) == len(value)
+        except OSError:  # what cannot be held is read from the server again
+            return False
+
+    def _shrink(self) -> None:
+        """Begin anew with half of what the disk took, so that others find space there."""
+        self.size, self._end = self._end // 2, 0
+        self._places.clear()
+        os.truncate(self._file.fileno(), 0)
 
 
 class Remote:
@@ -62,7 +84,7 @@ class Remote:
 
     Args:
         root: The store.
-        cache: Most bytes of it to hold in the directory for temporary files (TMPDIR).
+        cache: Most bytes of it to hold in the directory for temporary files (TMPDIR), see `Ring`.
 
     Raises:
         NoAnswer: In every method, where the server refuses or is gone.
