@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import zarr
+from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
+
+blosc.use_threads = False  # its threads would write a chunk's blocks in the order they end: other bytes in each run
 
 # Tall and narrow: a window of 32 pixels anywhere in a patch touches 9 chunks, 2.2 times its own bytes; of chunks of 16
 # dates and 32 pixels, as small and packed as fast, it touches 12, 3.9 times its bytes. Dates past the last are 0.
