@@ -178,6 +178,19 @@ def test_four_members_come_at_once(serve: Serve, tmp_path: Path, monkeypatch: py
     assert len(held(tmp_path / "members")) == 2 * 4 + 2 and not server.together.broken
 
 
+def test_a_trial_leaves_what_a_broken_off_full_fetch_has_in_hand(serve: Serve, make: Make, tmp_path: Path) -> None:
+    pastis(tmp_path / "PASTIS.zip", 40)
+    workspace = make(serve(tmp_path / "PASTIS.zip").url, {"tiles": ["10003"]})
+    left = {f"{kind}/of-the-full": kind.encode() for kind in ("parts", "journals", "files", "unpacked/x")}
+    for name, body in left.items():
+        path = workspace.resume("fetch") / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(body)
+    fetch(workspace, Silent())
+    assert held(workspace.resume("fetch")) == left
+    assert list(workspace.root.glob(".stcln/resume/*")) == [workspace.resume("fetch")], "the trial's own is gone"
+
+
 def test_a_killed_trial_is_taken_up_where_it_was(serve: Serve, make: Make, tmp_path: Path) -> None:
     files, server = pastis(tmp_path / "PASTIS.zip", 400), serve(tmp_path / "PASTIS.zip")
     workspace, killed = make(server.url, {"fold": 1}), 0
@@ -236,7 +249,7 @@ def test_a_zip_a_directory_a_prefix_and_a_server_give_the_same_trial(serve: Serv
         fetch(workspace, Silent())
         found = {name: body for name, body in held(workspace.raw).items() if name != "lineage.json"}
         assert found == trial_of(files, (10001, 10006, 10011)), source
-        assert not workspace.resume("fetch").exists()
+        assert not list(workspace.root.glob(".stcln/resume/*"))
         made = json.loads((workspace.raw / "lineage.json").read_text())["params"]["dataset.only"]
         assert made == {"tiles": [], "fold": 2, "limit": 3}
     assert (workspace.raw / "PASTIS/metadata.geojson").exists()

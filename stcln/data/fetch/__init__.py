@@ -1,7 +1,8 @@
 """Brings the archive into data/raw: simulated, linked from where it lies, or downloaded; whole or not at all.
 
-What comes in pieces gathers in .stcln/resume/fetch, so that a killed run goes on where it was. How files are brought
-is `ranges`' business, archives are `archives`', trials are `trials`', and what the files mean is the readers'.
+What comes in pieces gathers in .stcln/resume, so that a killed run goes on where it was: a trial's apart from what a full
+fetch has in hand. How files are brought is `ranges`' business, archives are `archives`', trials are `trials`', and what the
+files mean is the readers'.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from stcln.stages import write_lineage
 from stcln.study import Pin
 from stcln.workspace import Workspace
 
+TRIAL = "fetch-trial"  # where a trial gathers, so that a full fetch which was broken off keeps what it has
 Fill = Callable[[Path], None]  # puts all that was gathered into a directory
 
 
@@ -44,8 +46,14 @@ def fetch(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
         files = [path for path in part.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         write_lineage(part, workspace, "fetch")
-    shutil.rmtree(workspace.resume("fetch"), ignore_errors=True)
+    for state in {_state(workspace), workspace.resume(TRIAL)}:  # after a full fetch no trial goes on
+        shutil.rmtree(state, ignore_errors=True)
     return {"source": workspace.study.dataset.source, "files": len(files), "bytes": size}
+
+
+def _state(workspace: Workspace) -> Path:
+    """Where what comes in pieces gathers."""
+    return workspace.resume(TRIAL if workspace.study.dataset.trial else "fetch")
 
 
 def _gather(workspace: Workspace, line: Line) -> Fill:
@@ -104,7 +112,7 @@ def _files(top: Path) -> list[Path]:
 def _unpacked(workspace: Workspace, here: Path, line: Line) -> Fill:
     """The members of an archive on this machine, which is not copied."""
     pins.check_files(workspace.study, {here.name: here})
-    target = workspace.resume("fetch") / "unpacked" / here.name
+    target = _state(workspace) / "unpacked" / here.name
     unpack(here, target, line.reporter)
     return lambda part: merge(target, part, str(here))
 
@@ -115,7 +123,7 @@ def _remote(here: Path) -> Remote:
 
 def _brought(workspace: Workspace, remotes: list[Remote], line: Line) -> Fill:
     """Downloads, archives among them unpacked."""
-    study, state = workspace.study, workspace.resume("fetch")
+    study, state = workspace.study, _state(workspace)
     remotes = [pins.expected(remote, study.pinned.get(remote.name, Pin())) for remote in remotes]
     trial = state / "trial"
     if study.dataset.trial:
