@@ -1,11 +1,14 @@
 """The reader of MTLCC's GeoTIFF layout on small trees with one fault each."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 
 from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
 from stcln.errors import BadInput
@@ -17,8 +20,8 @@ DAYS = ("20160105", "20160209", "20161026")
 SHAPES = {"10m": (4, SIDE, 10), "20m": (6, SIDE // 2, 20), "60m": (3, SIDE // 6, 60)}  # bands, side, pixel
 
 
-def save(path: Path, image: np.ndarray, pixel: int = 10, crs: str | None = "EPSG:32632") -> None:
-    grid = {"crs": crs, "transform": rasterio.Affine(pixel, 0, 600_000, 0, -pixel, 5_400_000)}
+def save(path: Path, image: np.ndarray, pixel: int = 10, crs: str | None = "EPSG:32632", west: float = 600_000) -> None:
+    grid = {"crs": crs, "transform": rasterio.Affine(pixel, 0, west, 0, -pixel, 5_400_000)}
     C, H, W = image.shape
     with rasterio.open(path, "w", driver="GTiff", height=H, width=W, count=C, dtype=image.dtype, **grid) as file:
         file.write(image)
@@ -75,7 +78,7 @@ def test_a_seasons_own_folder_goes_before_that_of_one_year(root: Path) -> None:
 
 def test_listed_tiles_without_a_directory_are_absent(root: Path) -> None:
     reader = MtlccGeotiff(root, DATASET, "2016")
-    assert reader.ids == ["7"] and list(reader.absent.values()) == [["9"], []]
+    assert reader.ids == ["7"] and list(reader.absent.values()) == [["9"]]
     with pytest.raises(BadInput, match="data16/9: the tile's directory is missing"):
         reader.read("9")
 
@@ -91,12 +94,23 @@ def cut(tile: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
+def bare(shape: tuple[int, int, int]) -> bytes:
+    """A GeoTIFF of ones that does not say where it lies."""
+    C, H, W = shape
+    with warnings.catch_warnings(), MemoryFile() as held:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with held.open(driver="GTiff", height=H, width=W, count=C, dtype="uint16") as file:
+            file.write(np.ones(shape, np.uint16))
+        return bytes(held.read())
+
+
 def elsewhere(tile: Path) -> None:
     """A file that is no GeoTIFF but that GDAL would follow to another."""
     text = f"<VRTDataset><SourceFilename>{tile}/y.tif</SourceFilename></VRTDataset>"
     (tile / "20160209_20m.tif").write_text(text)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -124,6 +138,34 @@ def elsewhere(tile: Path) -> None:
             "7: no coordinate reference system with an EPSG code",
         ),
         (
+            lambda t: save(t / "20160209_10m.tif", image(DAYS[1], "10m"), west=600_010),
+            "lies elsewhere than 20160105_10m.tif, from 600010,5400000 to 600130,5399880 in EPSG:32632; fetch",
+        ),
+        (
+            lambda t: save(t / "20160209_10m.tif", image(DAYS[1], "10m"), crs="EPSG:32633"),
+            "20160209_10m.tif: lies elsewhere than 20160105_10m.tif, .* in EPSG:32633",
+        ),
+        (
+            lambda t: save(t / "20161026_20m.tif", image(DAYS[2], "20m"), 20, west=600_005),
+            "20161026_20m.tif: lies elsewhere than 20160105_10m.tif",
+        ),
+        (
+            lambda t: save(t / "20160209_60m.tif", image(DAYS[1], "60m"), 50),
+            "20160209_60m.tif: lies elsewhere than 20160105_10m.tif",
+        ),
+        (
+            lambda t: save(t / "y.tif", np.full((1, SIDE, SIDE), 26, np.uint16), west=599_880),
+            "y.tif: lies elsewhere than 20160105_10m.tif, from 599880,5400000",
+        ),
+        (
+            lambda t: (t / "y.tif").write_bytes(bare((1, SIDE, SIDE))),
+            "y.tif: lies elsewhere than 20160105_10m.tif, .* without a coordinate reference system",
+        ),
+        (
+            lambda t: (t / "20160105_10m.tif").write_bytes(bare((4, SIDE, SIDE))),
+            "7: no coordinate reference system with an EPSG code",
+        ),
+        (
             lambda t: save(t / "y.tif", np.full((1, SIDE, SIDE), 77, np.uint16)),
             "unknown class 77; add it to classes.txt",
         ),
@@ -139,6 +181,11 @@ def test_a_broken_tile_is_refused_with_file_fault_and_remedy(
     fault(root / "data16/7")
     with pytest.raises(BadInput, match=message):
         MtlccGeotiff(root, DATASET, "2016").read("7")
+
+
+def test_files_of_a_tile_may_differ_by_less_than_a_tenth_of_a_pixel(root: Path) -> None:
+    save(root / "data16/7/20160209_20m.tif", image(DAYS[1], "20m"), 20, west=600_000.9)
+    assert len(MtlccGeotiff(root, DATASET, "2016").read("7").dates) == 3
 
 
 def test_a_missing_season_is_named(root: Path) -> None:

@@ -1,6 +1,9 @@
 """MTLCC as GeoTIFF files, the layout that the published code reads: a directory a tile, three files a date."""
 
+import itertools
 import re
+import warnings
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from stcln.data.readers.mtlcc_tree import MtlccTree, expect_images
@@ -24,15 +27,31 @@ RESOLUTIONS = ("10m", "20m", "60m")
 IMAGE = re.compile(r"([0-9]{8})_(10m|20m|60m)\.tif")
 LABELS = "y.tif"
 AGAIN = "fetch the tile again, or leave it out"
-Ground = tuple[Any, Any]
-"""A file's coordinate reference system and affine transform, as rasterio has them."""
+NEAR = 0.1  # of a pixel of 10 m, that the corners of a tile's files may lie apart
+
+
+@dataclass(frozen=True)
+class _Raster:
+    """A file's integers [C,H,W], and its coordinate reference system and affine transform, as rasterio has them."""
+
+    path: "Path | UPath"
+    values: NDArray[Any]
+    crs: Any
+    grid: Any
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """The corners at row and column 0, at the last column, at the last row, and the last: x, y [4,2]."""
+        _, H, W = self.values.shape
+        affine = np.reshape(self.grid, (3, 3))[:2]
+        found: NDArray[np.float64] = np.array([(0, 0, 1), (W, 0, 1), (0, H, 1), (W, H, 1)]) @ affine.T
+        return found
 
 
 class MtlccGeotiff(MtlccTree):
     """A season of MTLCC's GeoTIFF tree; a `Reader`.
 
-    A tile's directory holds `{YYYYMMDD}_{10m,20m,60m}.tif`, and raw class ids in `y.tif`; its ground is that of its
-    first image of 10 m.
+    A tile's directory holds `{YYYYMMDD}_{10m,20m,60m}.tif`, and raw class ids in `y.tif`, all on one ground.
 
     Args:
         root: The directory with classes.txt, tileids/ and data<YY>/, or data/ where it holds one year only.
@@ -54,17 +73,23 @@ class MtlccGeotiff(MtlccTree):
         """Read one tile.
 
         Raises:
-            BadInput: A file is missing or no GeoTIFF, or a shape, a type, a date or a class is wrong.
+            BadInput: A file is missing, no GeoTIFF or lies elsewhere, or a shape, a type, a date or a class is wrong.
         """
         folder = self.folder / tile
         where = str(folder)
         days = _days(folder)
-        with rasterio.Env():  # one for all files: making it costs as much as opening one
-            stacks, grounds = zip(*(_series(folder, days, resolution) for resolution in RESOLUTIONS), strict=True)
-            raw, _ = _read(folder / LABELS)
+        with rasterio.Env(), warnings.catch_warnings():  # one for all files: making it costs as much as opening one
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # such a file is refused below
+            series = [_series(folder, days, resolution) for resolution in RESOLUTIONS]
+            labels = _read(folder / LABELS)
+        stacks = [np.stack([image.values for image in images]).transpose(0, 2, 3, 1) for images in series]
         expect_images(where, [stack.shape for stack in stacks], len(days))
-        expect(str(folder / LABELS), "the raster", raw.shape, (1, *stacks[0].shape[1:3]))
-        return self.tile(tile, where, stacks, np.array(days, "datetime64[D]"), raw[0], _place(where, *grounds[0]))
+        expect(str(labels.path), "the raster", labels.values.shape, (1, *stacks[0].shape[1:3]))
+        first = series[0][0]
+        place = _place(where, first)
+        for other in (*itertools.chain(*series), labels):
+            _expect_ground(other, first)
+        return self.tile(tile, where, stacks, np.array(days, "datetime64[D]"), labels.values[0], place)
 
 
 def _days(folder: "Path | UPath") -> list[np.datetime64]:
@@ -81,31 +106,40 @@ def _days(folder: "Path | UPath") -> list[np.datetime64]:
     return [np.datetime64(day) for day in days.values()]
 
 
-def _series(folder: "Path | UPath", days: list[np.datetime64], resolution: str) -> tuple[NDArray[Any], Ground]:
-    """Images of one resolution [T,H,W,C], and the ground of the first."""
-    paths = [folder / f"{str(day).replace('-', '')}_{resolution}.tif" for day in days]
-    images, grounds = zip(*map(_read, paths), strict=True)
-    for path, image in zip(paths, images, strict=True):
-        expect(str(path), "the raster", image.shape, images[0].shape)
-    return np.stack(images).transpose(0, 2, 3, 1), grounds[0]
+def _series(folder: "Path | UPath", days: list[np.datetime64], resolution: str) -> list[_Raster]:
+    """The images of one resolution by date, all of one shape."""
+    images = [_read(folder / f"{str(day).replace('-', '')}_{resolution}.tif") for day in days]
+    for image in images:
+        expect(str(image.path), "the raster", image.values.shape, images[0].values.shape)
+    return images
 
 
-def _read(path: "Path | UPath") -> tuple[NDArray[Any], Ground]:
-    """A raster of integers [C,H,W] and its ground."""
+def _read(path: "Path | UPath") -> _Raster:
     try:
         with MemoryFile(path.read_bytes()) as held, held.open(driver="GTiff") as file:
-            raster: NDArray[Any] = file.read()
-            ground = file.crs, file.transform
+            raster = _Raster(path, file.read(), file.crs, file.transform)
     except FileNotFoundError:
         raise BadInput(path, "the file is missing", AGAIN) from None
     except (RasterioError, TypeError, ValueError) as error:
         raise BadInput(path, f"not a whole GeoTIFF: {error}", AGAIN) from None
-    if raster.dtype.kind not in "iu":
-        raise BadInput(path, f"holds {raster.dtype}, not integers", "store reflectance x 10,000 as uint16")
-    return raster, ground
+    if (kind := raster.values.dtype).kind not in "iu":
+        raise BadInput(path, f"holds {kind}, not integers", "store reflectance x 10,000 as uint16")
+    return raster
 
 
-def _place(where: str, crs: Any, grid: Any) -> Place:
-    if crs is None or (code := crs.to_epsg()) is None:
+def _expect_ground(found: _Raster, first: _Raster) -> None:
+    """Refuse a file that does not cover the ground of the tile's first image."""
+    pixel = abs(first.grid.determinant) ** 0.5
+    if found.crs == first.crs and np.abs(found.corners - first.corners).max() <= NEAR * pixel:
+        return
+    (x, y), *_, (right, bottom) = found.corners.tolist()
+    system = f"in {found.crs.to_string()}" if found.crs else "without a coordinate reference system"
+    problem = f"lies elsewhere than {first.path.name}, from {x:.10g},{y:.10g} to {right:.10g},{bottom:.10g} {system}"
+    raise BadInput(found.path, problem, AGAIN)
+
+
+def _place(where: str, first: _Raster) -> Place:
+    grid = first.grid
+    if first.crs is None or (code := first.crs.to_epsg()) is None:
         raise BadInput(where, "no coordinate reference system with an EPSG code", AGAIN)
     return f"EPSG:{code}", (grid.a, grid.b, grid.c, grid.d, grid.e, grid.f)
