@@ -75,7 +75,7 @@ def _left_out(found: Found) -> Iterator[str]:
     if trial := found["trial"]:
         asked = ", ".join(f"{name} {value}" for name, value in sorted(trial.items()))
         yield f"a trial on {found['tiles']} tiles ({asked}), not the whole archive"
-    yield from (f"{why}: {_some(ids)}" for why, ids in found["absent"].items() if ids)
+    yield from (f"{why}: {_some(ids)}" for why, ids in (found["absent"] | found["unlisted"]).items() if ids)
     yield from (f"tile {tile} rejected: {why}" for tile, why in islice(found["rejected"].items(), MOST))
     for what, repair in found["findings"].items():
         yield f"{what}: {repair['events']:,} in {repair['tiles']:,} tiles. {repair.get('rule', '')}".rstrip()

@@ -22,6 +22,7 @@ class Archive:
         self.bands, self.classes, self.ids = tuple(bands), tuple(classes), tuple(ids)
         self.sources: Sequence[Path] = ()
         self.absent: Mapping[str, Sequence[str]] = {"listed, no record": ["x1", "x2"]}
+        self.unlisted: Mapping[str, Sequence[str]] = {"record, in no list": ["y1", "y2", "y3"]}
         self.findings = Findings()
 
     def read(self, tile: str) -> Tile:

@@ -110,7 +110,7 @@ def test_a_tile_is_in_every_list_that_names_it_and_the_absent_are_counted(root: 
     save(root, "8", features())
     reader = Mtlcc(root, DATASET, "2016")
     assert reader.ids == ["7"] and reader.read("7").split == "train_fold0 train_fold1"
-    assert list(reader.absent.values()) == [["9"], ["8"]]
+    assert (list(reader.absent.values()), list(reader.unlisted.values())) == ([["9"]], [["8"]])
 
 
 def test_unsorted_and_repeated_days_are_mended_and_told(root: Path) -> None:

@@ -82,7 +82,8 @@ def test_metadata_and_disk_are_compared_both_ways(root: Path) -> None:
     (root / "metadata.geojson").write_text(json.dumps(document(feature(1, DATES), feature(2, DATES))))
     np.save(root / "DATA_S2/S2_3.npy", np.zeros(1, np.int16))
     reader = Pastis(root, DATASET, "2019")
-    assert list(reader.absent.values()) == [["2"], ["3"], []]
+    assert reader.ids == ["1"], "what is absent is not rejected too"
+    assert (list(reader.absent.values()), list(reader.unlisted.values())) == ([["2"]], [["3"], []])
     with pytest.raises(BadInput, match=r"S2_2.npy: the file is missing"):
         reader.read("2")
 
@@ -93,6 +94,8 @@ def test_genuine_patches_are_turned_against_the_projection(shared: Path, root: P
     rng = np.random.default_rng(0)
     np.save(root / "DATA_S2/S2_10000.npy", rng.integers(1, 9000, (43, 10, 128, 128)).astype(np.int16))
     np.save(root / "ANNOTATIONS/TARGET_10000.npy", np.zeros((3, 128, 128), np.uint8))
+    for number in range(10001, 10010):
+        (root / f"DATA_S2/S2_{number}.npy").touch()
     reader = Pastis(root, DATASET, "2019")
     assert reader.ids == ["10000", "10001", "10002", "10003", "10004", "10005", "10006", "10007", "10009"]
     tile = reader.read("10000")
@@ -152,4 +155,4 @@ def test_broken_metadata_are_refused(root: Path, text: str, message: str) -> Non
 def test_a_patch_without_dates_belongs_to_no_season(root: Path) -> None:
     (root / "metadata.geojson").write_text(json.dumps(document(feature(1, {}))))
     reader = Pastis(root, DATASET, "2019")
-    assert reader.ids == [] and reader.absent["in metadata.geojson, without dates"] == ["1"]
+    assert reader.ids == [] and reader.unlisted["in metadata.geojson, without dates"] == ["1"]

@@ -21,7 +21,7 @@ from stcln.data.simulate import archive
 from stcln.data.tile import Tile
 from stcln.errors import BadInput, NoAnswer
 from stcln.events import Silent
-from stcln.storage import digest
+from stcln.storage import digest, read_json
 from stcln.workspace import Workspace
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -200,6 +200,15 @@ def test_absent_tiles_beyond_their_share_end_the_step_before_it_begins(make: Mak
         prepare(place, "2018", Silent())
     assert reads.ids == []
     prepare(make(copied=True, max_absent=0.05), "2018", Silent())
+
+
+def test_records_in_no_list_are_told_and_count_neither_as_listed_nor_as_absent(make: Make) -> None:
+    place = make(copied=True, max_absent=0)
+    for number in range(TILES):
+        (place.raw / f"data18/9{number:05}.tfrecord.gz").touch()
+    assert prepare(place, "2018", Silent())["absent_ids"] == 0
+    found = read_json(place.season("2018") / "validation.json")
+    assert found["listed_ids"] == TILES and len(found["unlisted"]["record on disk, in no list"]) == TILES
 
 
 def test_too_many_broken_tiles_end_the_step_at_the_first_too_many(make: Make, reads: Reads) -> None:

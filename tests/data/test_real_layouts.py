@@ -76,6 +76,7 @@ def test_listed_tiles_that_do_not_exist_are_named(real: dict[str, Workspace]) ->
     found = read_json(real["mtlcc"].season("2018") / "validation.json")
     assert found["absent"]["listed in tileids, no record on disk"] == ["1901", "1902", "9999"]
     assert (found["tiles"], found["absent_ids"], found["rejected_tiles"]) == (4, 3, 0)
+    assert found["listed_ids"] == 7 and "record on disk, in no list" in found["unlisted"]
 
 
 def test_validation_counts_what_the_store_holds(real: dict[str, Workspace], stores: Stores) -> None:

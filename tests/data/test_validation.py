@@ -50,6 +50,7 @@ def test_every_number_is_that_of_the_tiles(tiles: list[Tile]) -> None:
     found = counted(tiles)
     valid, images = np.concatenate([t.valid for t in tiles]), np.concatenate([t.reflectance for t in tiles])
     assert (found["tiles"], found["listed_ids"], found["absent_ids"]) == (10, 12, 2)
+    assert found["unlisted"] == {"record, in no list": ["y1", "y2", "y3"]}
     assert found["images"] == len(valid) and found["cloud_share"] == pytest.approx(1 - valid.mean())
     days = np.concatenate([t.dates for t in tiles]).astype("datetime64[M]").astype(str)
     for month, share in found["cloud_share_per_month"].items():

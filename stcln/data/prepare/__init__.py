@@ -71,7 +71,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
 
 def _tell(season: str, validation: Mapping[str, Any], reporter: Reporter) -> None:
     """What a person should know of a season without opening its validation report."""
-    for what, ids in validation["absent"].items():
+    for what, ids in (validation["absent"] | validation["unlisted"]).items():
         if ids:
             reporter.note(f"season {season}: {what}", {"ids": len(ids), "first": " ".join(ids[:5])})
     for what, found in validation["findings"].items():

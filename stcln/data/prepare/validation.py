@@ -107,6 +107,7 @@ class Tally:
             "images": self._images.total(),
             **self._greenness.clouds(),
             "absent": absent,
+            "unlisted": {why: list(ids) for why, ids in reader.unlisted.items()},
             "rejected": self.rejected,
             "findings": self._found(),
             "duplicates": {f"same_{what}": _groups(ids.values()) for what, ids in self._same.items()},

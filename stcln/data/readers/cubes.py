@@ -69,6 +69,7 @@ class Cubes:
         self.batch_of = {name: at for at, names in enumerate(self.batches) for name in names}
         self.block: _Block | None = None
         self.absent: Mapping[str, Sequence[str]] = {}
+        self.unlisted: Mapping[str, Sequence[str]] = {}
         self.findings = Findings()
         rest = H * W - len(self.ids) * self.side**2
         self.findings.add("pixels at the east and south edge that fill no tile, left out", self.cube.path.name, rest)

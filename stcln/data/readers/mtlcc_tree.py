@@ -67,8 +67,10 @@ class MtlccTree:
         self.sources: Sequence[Path | UPath] = (folder, self.list, root / "tileids")
         self.ids: Sequence[str] = sorted(self.splits.keys() & stored, key=_natural)
         self.absent: Mapping[str, Sequence[str]] = {
-            "listed in tileids, no record on disk": sorted(self.splits.keys() - stored, key=_natural),
-            "record on disk, in no list": sorted(stored - self.splits.keys(), key=_natural),
+            "listed in tileids, no record on disk": sorted(self.splits.keys() - stored, key=_natural)
+        }
+        self.unlisted: Mapping[str, Sequence[str]] = {
+            "record on disk, in no list": sorted(stored - self.splits.keys(), key=_natural)
         }
         self.findings = Findings()
 

@@ -71,16 +71,18 @@ class Pastis:
         self.findings = Findings()
 
     def _list(self, features: Mapping[str, Any], only: Only) -> None:
-        """Set what is to be read of the season, and what is absent."""
+        """Set what is to be read of the season, what is absent, and what is of no season."""
         here = {name: one["properties"] for name, one in sorted(features.items()) if self._is_of_season(one)}
         folder = self.root / "DATA_S2"
         stored = {path.stem.removeprefix("S2_") for path in folder.iterdir()} if folder.is_dir() else set()
         splits, stored = narrow(only, {name: f"fold_{one.get('Fold')}" for name, one in here.items()}, stored)
         undated = [name for name, one in features.items() if not one["properties"].get("dates-S2")]
         self.features = {name: features[name] for name in splits}
-        self.ids: Sequence[str] = list(splits)  # without its file a patch is broken: the public archive is whole
+        self.ids: Sequence[str] = [name for name in splits if name in stored]
         self.absent: Mapping[str, Sequence[str]] = {
-            "in metadata.geojson, no S2 file on disk": sorted(splits.keys() - stored),
+            "in metadata.geojson, no S2 file on disk": sorted(splits.keys() - stored)
+        }
+        self.unlisted: Mapping[str, Sequence[str]] = {
             "S2 file on disk, not in metadata.geojson": sorted(stored - features.keys()),
             "in metadata.geojson, without dates": undated if only == Only() else [],
         }

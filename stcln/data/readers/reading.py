@@ -51,7 +51,8 @@ class Reader(Protocol):
         classes: Class names by index.
         ids: The tiles to read, in order.
         sources: The files and directories that this season is read from, and no other season's.
-        absent: Ids that a list names and the archive lacks, or the reverse, by reason.
+        absent: Ids that the season's list names and the archive lacks, by reason.
+        unlisted: Ids of the archive that no season's list names, by reason: told, and never counted as absent.
         findings: Filled by `read`.
     """
 
@@ -60,6 +61,7 @@ class Reader(Protocol):
     ids: Sequence[str]
     sources: "Sequence[Path | UPath]"
     absent: Mapping[str, Sequence[str]]
+    unlisted: Mapping[str, Sequence[str]]
     findings: Findings
 
     def read(self, tile: str) -> Tile:
