@@ -43,7 +43,7 @@ def narrow(only: Only, splits: Mapping[str, str], stored: Set[str]) -> tuple[dic
     }
     taken = {tile for tile, lists in counted.items() if lists}
     if only.limit is not None:
-        taken = _first(only.limit, {tile: counted[tile] for tile in sorted(taken & stored, key=_natural)})
+        taken = _first(only.limit, {tile: counted[tile] for tile in sorted(taken & stored, key=natural)})
     return {tile: split for tile, split in splits.items() if tile in taken}, taken & stored
 
 
@@ -120,5 +120,6 @@ def _first(limit: int, lists: Mapping[str, list[str]]) -> set[str]:
     return taken
 
 
-def _natural(name: str) -> tuple[int, str]:
+def natural(name: str) -> tuple[int, str]:
+    """Sorts ids as numbers are, shorter ones first."""
     return len(name), name

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 VOID = 255  # a label outside every class
 NODATA = -32768  # of radar
+ORBITS = ("S1A", "S1D")  # of radar: ascending and descending
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from stcln.data.simulate.canopy import TABLE
 from stcln.data.simulate.crops import MTLCC, NAMES, PASTIS
 from stcln.data.simulate.fields import crops, region
 from stcln.data.simulate.phenology import develop
-from stcln.data.simulate.radar import ORBITS, Orbit
+from stcln.data.simulate.radar import Orbit
 from stcln.data.simulate.scene import Season
 from stcln.data.simulate.weather import weather
+from stcln.data.tile import ORBITS
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.storage import digest

@@ -11,7 +11,7 @@ import zarr
 
 from stcln.data import store
 from stcln.data.store import Header, SeasonStore, arrays
-from stcln.data.tile import Radar, Tile
+from stcln.data.tile import NODATA, Radar, Tile
 from stcln.errors import BadInput
 
 OPTICAL, RADAR = ("B04", "B08"), ("S1A_VV", "S1A_VH", "S1D_VV")
@@ -114,7 +114,7 @@ def with_radar(name: str = "1") -> Tile:
     """Optical dates 10, 20, 30, 40; ascending radar on 20 and 29, descending on 35, of 8 x 8 pixels."""
     ascending = np.full((2, 2, 8, 8), -1200, np.int16)
     ascending[1] = -900
-    ascending[1, 0, 3, 4] = arrays.NODATA
+    ascending[1, 0, 3, 4] = NODATA
     radar = {
         "S1D": Radar(np.full((1, 1, 8, 8), -1000, np.int16), days(35)),
         "S1A": Radar(ascending, days(20, 29)),
@@ -150,7 +150,7 @@ def test_what_a_radar_shows_later_changes_nothing_before(tmp_path: Path) -> None
 def test_radar_has_statistics_of_its_own_pixels_without_nodata(tmp_path: Path) -> None:
     season = SeasonStore.open(written(tmp_path / "2019.zarr", [with_radar()], (*OPTICAL, *RADAR)))
     values = with_radar().radar["S1A"].values[:, 0]
-    seen = values[values != arrays.NODATA].astype(float)
+    seen = values[values != NODATA].astype(float)
     assert np.isclose(season.mean[2], seen.mean()) and np.isclose(season.std[2], seen.std())
     assert season.mean[3] == -1050 and season.std[4] == 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.only import listed_tiles, narrow
+from stcln.data.only import listed_tiles, narrow, natural
 from stcln.data.readers.reading import (
     HIGHEST,
     Findings,
@@ -65,12 +65,12 @@ class MtlccTree:
         self.bands = tuple(EVERY[i] for i in self.picked)
         self.splits, stored = narrow(dataset.only, _splits(root / "tileids"), stored)
         self.sources: Sequence[Path | UPath] = (folder, self.list, root / "tileids")
-        self.ids: Sequence[str] = sorted(self.splits.keys() & stored, key=_natural)
+        self.ids: Sequence[str] = sorted(self.splits.keys() & stored, key=natural)
         self.absent: Mapping[str, Sequence[str]] = {
-            "listed in tileids, no record on disk": sorted(self.splits.keys() - stored, key=_natural)
+            "listed in tileids, no record on disk": sorted(self.splits.keys() - stored, key=natural)
         }
         self.unlisted: Mapping[str, Sequence[str]] = {
-            "record on disk, in no list": sorted(stored - self.splits.keys(), key=_natural)
+            "record on disk, in no list": sorted(stored - self.splits.keys(), key=natural)
         }
         self.findings = Findings()
 
@@ -142,7 +142,3 @@ def _splits(folder: "Path | UPath") -> dict[str, str]:
 def read_lines(path: "Path | UPath") -> list[str]:
     """The lines of a text file that hold anything, stripped."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
-
-
-def _natural(name: str) -> tuple[int, str]:
-    return len(name), name

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from stcln.data.readers.pastis_files import AGAIN, days, load
 from stcln.data.readers.reading import HIGHEST, Findings, expect, tidy
-from stcln.data.tile import NODATA, Radar
+from stcln.data.tile import NODATA, ORBITS, Radar
 from stcln.errors import BadInput
 
 if TYPE_CHECKING:
     from upath import UPath
 
-ORBITS = ("S1A", "S1D")
-"""Ascending and descending."""
 PLANES = ("VV", "VH", "VHVV")
 """Of a file, in order; the last is the ratio VH/VV. All in dB."""
 SCALE = 100  # of dB
@@ -49,7 +47,7 @@ def read_radar(
     Args:
         root: Of the tree.
         properties: Of the patch.
-        orbit: One of `ORBITS`.
+        orbit: One of `tile.ORBITS`.
         planes: Indices into `PLANES`.
         start: Day 0 of the season.
         side: Of the patch, pixels.

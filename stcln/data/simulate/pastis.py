@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from stcln import storage
 from stcln.data.simulate.crops import PASTIS
 from stcln.data.simulate.fields import PIXEL, Region
-from stcln.data.simulate.radar import ORBITS, Orbit
+from stcln.data.simulate.radar import Orbit
 from stcln.data.simulate.scene import Season, View
 from stcln.data.simulate.spectra import BANDS, LAND
+from stcln.data.tile import ORBITS
 
 EPSG = 2154
 WEST, NORTH = 700_000, 6_900_000  # metres
@@ -31,7 +32,7 @@ def write(root: Path, ground: Region, seasons: Iterable[Season], done: Callable[
 
 def write_with_radar(root: Path, ground: Region, seasons: Iterable[Season], done: Callable[[], None]) -> None:
     """Write the tree of PASTIS-R; `done` is called after every patch."""
-    _write(root, ground, seasons, tuple(ORBITS), done)
+    _write(root, ground, seasons, ORBITS, done)
 
 
 def _write(

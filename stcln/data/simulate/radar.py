@@ -13,9 +13,10 @@ from stcln.data.simulate.fields import Place, generator
 from stcln.data.simulate.phenology import develop
 from stcln.data.simulate.scene import LAST, Season
 from stcln.data.simulate.weather import weather
+from stcln.data.tile import ORBITS
 
-ORBITS = {"S1A": 39.0, "S1D": 43.0}
-"""Ascending and descending: angle of incidence, degrees."""
+INCIDENCE = dict(zip(ORBITS, (39.0, 43.0), strict=True))
+"""Angle of incidence by orbit direction, degrees."""
 REVISIT = 12  # days
 SCATTER, VEIL = np.array([0.020, 0.008]), np.array([0.10, 0.05])  # of a canopy, by polarisation: VV, VH
 DRY, WETTER = np.array([-15.0, -24.0]), np.array([6.0, 5.0])  # of soil, dB; and how much more when it is wet
@@ -27,14 +28,14 @@ class Orbit:
 
     Args:
         season: The season.
-        name: One of `ORBITS`.
+        name: One of `tile.ORBITS`.
 
     Attributes:
         dates: Acquisitions, ascending [T].
     """
 
     def __init__(self, season: Season, name: str) -> None:
-        self.season, self.number, self.slant = season, list(ORBITS).index(name), np.cos(np.radians(ORBITS[name]))
+        self.season, self.number, self.slant = season, ORBITS.index(name), np.cos(np.radians(INCIDENCE[name]))
         first = int(generator(season.seed, 10, season.year, self.number).integers(REVISIT))
         days = np.arange(first, (date(season.year, *LAST) - season.start).days, REVISIT)
         self.dates = np.datetime64(season.start) + days.astype("timedelta64[D]")

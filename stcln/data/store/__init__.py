@@ -27,7 +27,8 @@ from upath import UPath
 from stcln.data.store.chunks import Files, Local, Sharded, Window
 from stcln.data.store.radar import Orbit
 from stcln.data.store.remote import Remote
-from stcln.data.store.write import FORMAT, ORBITS, Header, write
+from stcln.data.store.write import FORMAT, Header, write
+from stcln.data.tile import ORBITS
 from stcln.errors import BadInput, refusals_of_a_server
 
 __all__ = ["Header", "SeasonStore", "Window", "write"]

@@ -9,6 +9,8 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from stcln.data.tile import NODATA
+
 blosc.use_threads = False  # its threads would write a chunk's blocks in the order they end: other bytes in each run
 
 # Tall and narrow: a window of 32 pixels anywhere in a patch touches 9 chunks, 2.2 times its own bytes; of chunks of 16
@@ -20,7 +22,7 @@ WHOLE = 32  # a tile up to this side is one chunk: it is read whole, in half the
 CODEC, LEVEL, BLOCK = "zstd", 1, 1 << 19
 COMPRESSION = (BloscCodec(cname=CODEC, clevel=LEVEL, shuffle="shuffle", blocksize=BLOCK), Crc32cCodec())
 SHARD_BYTES, SHARD_DATES = 1 << 28, 64  # of a shard with so many dates; DVC slows with the number of files
-NODATA = -32768  # of radar
+ABSENT = 2**64 - 1  # in a shard's index, in place of offset and length of a chunk that was never written
 
 
 def parts(side: int) -> tuple[int, int]:

@@ -18,6 +18,8 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from stcln.data.store.arrays import ABSENT
+
 Range = tuple[str, int, int]
 """File of a store, its first byte, the byte behind the last."""
 Window = tuple[int, int, int]
@@ -27,7 +29,6 @@ Piece = tuple[Range | None, tuple[Any, ...], tuple[Any, ...]]
 Bytes = NDArray[np.uint8]
 CRC_BYTES = 4
 CRC_OF_ALL = 0x48674BC7  # CRC-32C of any bytes with their own CRC-32C behind them
-ABSENT = 2**64 - 1  # in place of the offset of a chunk that was never written
 
 
 class Files(Protocol):

@@ -13,8 +13,8 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from stcln.data.store.arrays import BLOCK, CHUNK_DATES, CODEC, LEVEL, NODATA, parts
-from stcln.data.tile import Tile
+from stcln.data.store.arrays import BLOCK, CHUNK_DATES, CODEC, LEVEL, parts
+from stcln.data.tile import NODATA, Tile
 
 AT_ONCE = 1 << 18  # numbers that are converted to float64, which holds their sums exactly; in the cache
 

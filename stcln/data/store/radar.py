@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcln.data.store.arrays import NODATA
 from stcln.data.store.chunks import Sharded, Window
+from stcln.data.tile import NODATA
 
 
 class Orbit:

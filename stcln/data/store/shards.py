@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-ABSENT = 2**64 - 1  # in place of offset and length of a chunk that is not there
+from stcln.data.store.arrays import ABSENT
 
 
 class Shards:

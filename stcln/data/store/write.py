@@ -14,11 +14,10 @@ from zarr.errors import ZarrUserWarning
 from stcln.data.store.arrays import describe, parts, put, tiles_of_a_shard
 from stcln.data.store.packed import Packed, pack
 from stcln.data.store.shards import Shards
-from stcln.data.tile import VOID, Tile
+from stcln.data.tile import ORBITS, VOID, Tile
 from stcln.errors import BadInput
 
 FORMAT = 2
-ORBITS = ("S1A", "S1D")
 KINDS = {"label": "uint8", "reflectance": "int16", "valid": "bool"}
 
 
