@@ -16,8 +16,11 @@ import yaml
 
 from stcln.data import prepare as step
 from stcln.data.prepare import READERS, prepare
+from stcln.data.prepare.count import Count
+from stcln.data.prepare.staging import Staging
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.simulate import archive
+from stcln.data.store.packed import Packed
 from stcln.data.tile import Tile
 from stcln.errors import BadInput, NoAnswer
 from stcln.events import Silent
@@ -168,13 +171,34 @@ def test_ready_tiles_serve_when_only_a_limit_is_raised(make: Make, reads: Reads)
 def test_a_torn_file_of_a_ready_tile_is_made_again(make: Make, reads: Reads) -> None:
     place = make()
     broken_after(place, reads, 9)
-    one, two = sorted(place.resume("prepare@2018").rglob("*.tile"))[:2]
+    one, two, *others = sorted(place.resume("prepare@2018").rglob("*.tile"))[:4]
     one.write_bytes(one.read_bytes()[:-9])
+    for number, other in enumerate(others):
+        other.write_bytes(bytes(4 * number))  # as a power cut leaves them
     torn = bytearray(two.read_bytes())
     torn[len(torn) // 2] ^= 1
     two.write_bytes(torn)
     prepare(place, "2018", Silent())
-    assert len(reads.ids) == TILES - 7
+    assert len(reads.ids) == TILES - 5
+
+
+def test_a_ready_tile_that_is_damaged_meanwhile_is_told_and_made_again(
+    make: Make, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, read = make(), Staging.read
+
+    def damaged(self: Staging, number: int) -> tuple[Packed, Count]:
+        if number == 5:
+            next(self.folder.rglob("000005.tile")).write_bytes(b"")
+        return read(self, number)
+
+    monkeypatch.setattr(Staging, "read", damaged)
+    with pytest.raises(BadInput, match=r"000005.tile: a tile put aside is damaged; run the step again"):
+        prepare(place, "2018", Silent())
+    monkeypatch.setattr(Staging, "read", read)
+    reads.ids.clear()
+    prepare(place, "2018", Silent())
+    assert len(reads.ids) == 1
 
 
 def test_a_server_that_is_gone_is_no_broken_tile(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

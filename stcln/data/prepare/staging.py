@@ -20,9 +20,11 @@ import google_crc32c
 
 from stcln.data.prepare.count import Count
 from stcln.data.store.packed import Packed
+from stcln.errors import BadInput
 from stcln.storage import file_of
 from stcln.workspace import code_digest
 
+LENGTH_BYTES, CRC_BYTES = 8, 4  # in front of a ready tile's JSON, and behind all of it
 LIBRARIES = ("numcodecs", "numpy", "zarr")  # another version may give other bytes
 
 
@@ -58,18 +60,24 @@ class Staging:
         lengths = {name: [len(chunk) for chunk in tile.chunks[name]] for name in tile.chunks}
         facts = {"tile": vars(replace(tile, chunks={})), "count": vars(count), "chunks": lengths}
         header = json.dumps(facts).encode()
-        body = [len(header).to_bytes(8, "little"), header, *chain.from_iterable(tile.chunks.values())]
+        body = [len(header).to_bytes(LENGTH_BYTES, "little"), header, *chain.from_iterable(tile.chunks.values())]
         crc = reduce(google_crc32c.extend, body, 0)
         part = self._path(number).with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
-            file.writelines([*body, crc.to_bytes(4, "little")])
+            file.writelines([*body, crc.to_bytes(CRC_BYTES, "little")])
         part.rename(self._path(number))
 
     def read(self, number: int) -> tuple[Packed, Count]:
-        """A tile that is there."""
+        """A tile that is there.
+
+        Raises:
+            BadInput: It was damaged since `open`; the next `open` sweeps it away, so that it is made again.
+        """
         raw = self._path(number).read_bytes()
-        at = 8 + int.from_bytes(raw[:8], "little")
-        facts = json.loads(raw[8:at])
+        if not _sound(raw):
+            raise BadInput(self._path(number), "a tile put aside is damaged", "run the step again: it is made again")
+        at = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "little")
+        facts = json.loads(raw[LENGTH_BYTES:at])
         chunks: dict[str, list[bytes]] = {}
         for name, lengths in facts["chunks"].items():
             chunks[name] = []
@@ -105,4 +113,6 @@ def _files(sources: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _sound(raw: bytes) -> bool:
-    return bool(google_crc32c.value(raw[:-4]) == int.from_bytes(raw[-4:], "little"))
+    """Whether a ready tile is whole; an empty file, as a power cut leaves it, has the checksum of nothing."""
+    body, crc = raw[:-CRC_BYTES], int.from_bytes(raw[-CRC_BYTES:], "little")
+    return len(body) > LENGTH_BYTES and google_crc32c.value(body) == crc
