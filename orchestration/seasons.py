@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stcln.data.readers import cube
+from stcln.data.readers.pastis_files import middle
 from stcln.errors import BadInput
 from stcln.parameters import change
 from stcln.storage import read_json
@@ -45,15 +46,13 @@ def _folders(top: Path, dataset: Dataset) -> set[str]:
 
 def _dates(top: Path, dataset: Dataset) -> set[str]:
     """The seasons in which the patches' median dates lie."""
-    medians = set()
-    for feature in read_json(top / "metadata.geojson")["features"]:
-        if digits := sorted(re.findall(r"20\d{6}", str(feature["properties"]["dates-S2"]))):
-            medians.add(digits[len(digits) // 2])
-    return {_season_of(date(int(d[:4]), int(d[4:6]), int(d[6:])), dataset) for d in medians}
+    path = top / "metadata.geojson"
+    medians = {middle(str(path), feature["properties"]) for feature in read_json(path)["features"]}
+    return {_season_of(date.fromisoformat(str(day)), dataset) for day in medians if day is not None}
 
 
 def _season_of(day: date, dataset: Dataset) -> str:
-    """The season whose year from day 0 on holds a day."""
+    """The latest season that a patch of a median day is of: the one whose year from day 0 on holds that day."""
     return max(str(year) for year in (day.year, day.year + 1) if dataset.start(str(year)) <= day)
 
 

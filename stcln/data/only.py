@@ -6,16 +6,16 @@ How files are brought is fetch's business, and how tiles are read the readers'.
 import re
 from collections import Counter
 from collections.abc import Mapping, Set
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
 
+from stcln.data.readers.pastis_files import is_of_season, middle
 from stcln.errors import BadInput
 from stcln.study import Only
 
 GRAMMAR = "write fold=5,limit=20 or tiles=10000,10001, or all"
-SPAN = timedelta(days=475)  # a patch is of a season whose start its median day follows within so much
 
 
 def narrow(only: Only, splits: Mapping[str, str], stored: Set[str]) -> tuple[dict[str, str], set[str]]:
@@ -61,19 +61,19 @@ def listed_tiles(lists: Mapping[str, str]) -> dict[str, str]:
 
 
 def listed_patches(document: Any, start: date) -> dict[str, str]:
-    """PASTIS' native split by id, of the patches whose median day lies in the season that begins on `start`.
+    """PASTIS' native split by id, of the patches of the season that begins on `start`.
 
     Args:
         document: The content of metadata.geojson.
         start: `Dataset.start` of the season.
 
     Raises:
-        KeyError, TypeError: It is not such a document.
+        AttributeError, KeyError, TypeError: It is not such a document.
+        BadInput: A patch's dates are none.
     """
     found = {}
     for properties in (feature["properties"] for feature in document["features"]):
-        days = sorted(re.findall(r"\b[12]\d{7}\b", str(properties.get("dates-S2", ""))))
-        if days and start <= date.fromisoformat(days[len(days) // 2]) < start + SPAN:
+        if is_of_season(middle("metadata.geojson", properties), start):
             found[str(properties["ID_PATCH"])] = f"fold_{properties['Fold']}"
     return found
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stcln.data.only import narrow
 from stcln.data.readers import pastis_radar
-from stcln.data.readers.pastis_files import AGAIN, days, load, transform
-from stcln.data.readers.reading import SPAN, Findings, band_indices, expect, tidy, to_classes, to_int16
+from stcln.data.readers.pastis_files import AGAIN, days, is_of_season, load, middle, transform
+from stcln.data.readers.reading import Findings, band_indices, expect, tidy, to_classes, to_int16
 from stcln.data.tile import Tile
 from stcln.errors import BadInput
 from stcln.storage import read_json
@@ -72,7 +72,8 @@ class Pastis:
 
     def _list(self, features: Mapping[str, Any], only: Only) -> None:
         """Set what is to be read of the season, what is absent, and what is of no season."""
-        here = {name: one["properties"] for name, one in sorted(features.items()) if self._is_of_season(one)}
+        where, listed = str(self.metadata), {name: one["properties"] for name, one in sorted(features.items())}
+        here = {name: one for name, one in listed.items() if is_of_season(middle(where, one), self.start)}
         folder = self.root / "DATA_S2"
         stored = {path.stem.removeprefix("S2_") for path in folder.iterdir()} if folder.is_dir() else set()
         splits, stored = narrow(only, {name: f"fold_{one.get('Fold')}" for name, one in here.items()}, stored)
@@ -125,11 +126,6 @@ class Pastis:
         if not (found := re.search(r"EPSG:+(\d+)$", name)):
             raise BadInput(f"{self.metadata}, field crs", f"{name!r} names no EPSG code", AGAIN)
         return f"EPSG:{found[1]}"
-
-    def _is_of_season(self, feature: dict[str, Any]) -> bool:
-        dates = np.sort(days(str(self.metadata), feature["properties"], "dates-S2"))
-        begin = np.datetime64(self.start)
-        return bool(len(dates)) and bool(begin <= dates[len(dates) // 2] < begin + SPAN)
 
 
 def _seen(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:

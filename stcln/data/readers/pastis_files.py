@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcln.data.readers.reading import SPAN
 from stcln.errors import BadInput
 
 if TYPE_CHECKING:
@@ -65,6 +66,22 @@ def days(where: str, properties: Mapping[str, Any], field: str) -> NDArray[np.da
         problem = f"{field} of patch {properties.get('ID_PATCH')} are not dates: {error}"
         raise BadInput(where, problem, "mend metadata.geojson") from None
     return np.array(listed, "datetime64[D]")
+
+
+def middle(where: str, properties: Mapping[str, Any]) -> "np.datetime64 | None":
+    """The median day of a patch's optical images, the later one of two; none if it has no images.
+
+    Raises:
+        BadInput: Its dates are not dates.
+    """
+    found = np.sort(days(where, properties, "dates-S2"))
+    return found[len(found) // 2] if len(found) else None
+
+
+def is_of_season(day: "np.datetime64 | None", start: date) -> bool:
+    """Whether a patch of this median day is of the season that begins on `start`: the day lies in the season's span."""
+    begin = np.datetime64(start)
+    return day is not None and bool(begin <= day < begin + SPAN)
 
 
 def _day(value: object) -> int:
