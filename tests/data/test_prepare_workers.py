@@ -14,6 +14,7 @@ import psutil
 import pytest
 import yaml
 
+from stcln.data import archive as archived
 from stcln.data import prepare as step
 from stcln.data.prepare import READERS, prepare
 from stcln.data.prepare.count import Count
@@ -24,7 +25,7 @@ from stcln.data.store.packed import Packed
 from stcln.data.tile import Tile
 from stcln.errors import BadInput, NoAnswer
 from stcln.events import Silent
-from stcln.storage import digest, read_json
+from stcln.storage import digest, read_json, write_json
 from stcln.workspace import Workspace
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -149,6 +150,36 @@ def test_ready_tiles_of_another_archive_are_made_again(make: Make, reads: Reads)
     broken_after(place, reads, 3)
     prepare(place, "2018", Silent())
     assert len(reads.ids) == TILES - 3 and left(place) == []
+
+
+def test_ready_tiles_serve_where_the_workspace_has_moved(make: Make, reads: Reads, tmp_path: Path) -> None:
+    broken_after(make(copied=True), reads, 9)
+    (tmp_path / "work").rename(tmp_path / "moved")
+    prepare(Workspace(tmp_path / "moved"), "2018", Silent())
+    assert len(reads.ids) == TILES - 9
+
+
+def test_ready_tiles_serve_as_long_as_the_same_content_is_linked(make: Make, reads: Reads, tmp_path: Path) -> None:
+    """A list fetched again is another file; only what it says of the season counts."""
+    place = make(copied=True)
+    source = (place.raw).rename(tmp_path / "bucket")
+
+    def link() -> None:
+        shutil.rmtree(place.raw, ignore_errors=True)
+        place.raw.mkdir()
+        document = archived.link(place.study.dataset.model_copy(update={"source": f"local://{source}", "linked": True}))
+        write_json(place.raw / archived.LINKED, document)
+
+    link()
+    broken_after(place, reads, 9)
+    (source / "data19").mkdir()
+    (source / "data19/of-another-season").touch()
+    link()
+    broken_after(place, reads, 5)
+    os.utime(next((source / "data18").iterdir()), ns=(1, 1))
+    link()
+    prepare(place, "2018", Silent())
+    assert len(reads.ids) == TILES
 
 
 def test_ready_tiles_of_other_parameters_are_made_again(make: Make, reads: Reads) -> None:

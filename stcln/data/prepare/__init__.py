@@ -53,7 +53,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     _check_absent(study, season, reader)
     sources = archive.inputs(workspace, reader.sources)
     params = study.model_dump(mode="json", include={"dataset", "splits", "method"}, exclude={"dataset": LIMITS})
-    work = replace(unkeyed, staging=replace(unkeyed.staging, key=key_of(params, sources)))
+    work = replace(unkeyed, staging=replace(unkeyed.staging, key=key_of(params, sources, workspace.root)))
     rejected = _make(work, reader, workspace, reporter)
     tally = Tally(study, season, reader)
     for number in sorted(rejected):  # without the workspace's place: the same wherever it stands

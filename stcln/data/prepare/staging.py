@@ -21,7 +21,7 @@ import google_crc32c
 from stcln.data.prepare.count import Count
 from stcln.data.store.packed import Packed
 from stcln.errors import BadInput
-from stcln.storage import file_of
+from stcln.storage import digest, file_of
 from stcln.workspace import code_digest
 
 LENGTH_BYTES, CRC_BYTES = 8, 4  # in front of a ready tile's JSON, and behind all of it
@@ -94,22 +94,30 @@ class Staging:
         return self.folder / self.key / f"{number:06}.tile"
 
 
-def key_of(params: Any, sources: Sequence[Path]) -> str:
-    """What ready tiles depend on, as a name: parameters, code, libraries; name, size and time of every file read."""
-    files = [[str(file), at.st_size, at.st_mtime_ns] for file, at in _files(sources)]
+def key_of(params: Any, sources: Sequence[Path], root: Path) -> str:
+    """What ready tiles depend on, as a name, the same wherever the workspace stands.
+
+    Args:
+        params: What is set.
+        sources: What is read, inside `root`: of every file name, size and time count, of a linked part what is linked.
+        root: The workspace's directory.
+    """
+    files = [known for source in sources for known in _known(source, root)]
     versions = {name: metadata.version(name) for name in LIBRARIES}
     known = json.dumps([params, code_digest("prepare"), versions, files], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
-def _files(sources: Sequence[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    for source in map(file_of, sources):
-        if not source.is_dir():
-            yield source, source.stat()
-        for folder, folders, names in os.walk(source, followlinks=True):
-            folders.sort()
-            for file in (Path(folder, name) for name in sorted(names)):
-                yield file, file.stat()
+def _known(source: Path, root: Path) -> Iterator[tuple[str | int, ...]]:
+    if file_of(source) != source:
+        yield str(source.relative_to(root)), digest(source)
+        return
+    files = [source]
+    if source.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
+    for file in files:
+        at = file.stat()
+        yield str(file.relative_to(root)), at.st_size, at.st_mtime_ns
 
 
 def _sound(raw: bytes) -> bool:
