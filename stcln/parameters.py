@@ -54,6 +54,7 @@ def change(path: Path, section: str, by: Callable[[Any], Any]) -> None:
 
 
 def _section(text: str, section: str) -> tuple[int, int]:
-    """Where a top-level section stands in a text: from its key up to the next one, or to the comment before that."""
-    found = re.search(rf"^{re.escape(section)}:.*\n?(?:(?:[ \t-].*)?(?:\n|$))*?(?=^[^\s#-]|^#|\Z)", text, re.MULTILINE)
+    """Where a top-level section stands in a text: from its key to its last line; a comment after that is the next's."""
+    lines = r"(?:(?:[ \t]*(?:#.*)?\n)*(?:[ \t]+[^\s#].*|-.*)(?:\n|\Z))*"
+    found = re.search(rf"^{re.escape(section)}:.*\n?{lines}", text, re.MULTILINE)
     return (found.start(), found.end()) if found else (len(text), len(text))

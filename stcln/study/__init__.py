@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -118,14 +118,28 @@ class Study(Part):
         return self
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which no key stands twice: of two sections the later would count, silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping; a key that stands twice is named with its line."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name!r} stands twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return node
+
+
 def load_study(path: Path) -> Study:
     """Read and check a params.yaml.
 
     Raises:
-        BadInput: It is missing, not YAML, or a field is unknown, absent or out of range; the first such field is named.
+        BadInput: It is missing, not YAML, or a field is unknown, absent, twice there or out of range, named.
     """
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text()))
+        return Study.model_validate(yaml.load(path.read_text(), _Once))
     except FileNotFoundError:
         raise BadInput(path, "no study here", "run `python -m stcln new` or change into a workspace") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

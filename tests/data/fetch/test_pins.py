@@ -130,6 +130,22 @@ def test_a_changed_section_leaves_every_other_line_and_comment(tmp_path: Path, n
     assert load_study(tmp_path / "params.yaml").pinned["b"].bytes == 5
 
 
+def test_a_comment_in_column_0_does_not_end_a_section(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (STUDIES / "pastis.yaml").read_text()
+    path.write_text(text.replace("  only: {}", "# a trial:\n\n  only: {}"))
+    change(path, "dataset", lambda dataset: dataset.__setitem__("only", {"fold": 5}))
+    assert load_study(path).dataset.only.fold == 5
+    assert path.read_text().count("only:") == 1 and "# a trial:\n" in path.read_text()
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (STUDIES / "demo.yaml").read_text()
+    for twice in ("name: other\n", "splits: {}\n", '"pinned": {}\npinned: {}\n'):
+        path.write_text(text + twice)
+        with pytest.raises(BadInput, match=r"stands twice.*line \d+"):
+            load_study(path)
+
+
 def test_a_change_that_the_study_forbids_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text((STUDIES / "demo.yaml").read_text())
