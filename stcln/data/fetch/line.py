@@ -15,6 +15,7 @@ FIRST = 7  # tries after the first before a source that never answered is given 
 LATER = 120  # the same in a row without a byte, once it has answered: about two hours
 FACTOR = 0.5  # seconds; the second wait lasts twice as long, and each further one twice as long as the one before
 LONGEST = 60.0  # seconds between two tries, unless the server asks for more
+DAY = 86_400.0  # seconds that a server may ask for at most; older urllib3 hands on any number
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -80,7 +81,7 @@ class Patience(Retry):
             asked = self.get_retry_after(response) if response else None
         except InvalidHeader:
             asked = None
-        seconds = self.get_backoff_time() if asked is None else asked
+        seconds = self.get_backoff_time() if asked is None else min(asked, DAY)
         last = self.history[-1]
         why = f"HTTP {last.status}" if last.error is None else str(last.error)
         if seconds:  # what is tried at once is no news

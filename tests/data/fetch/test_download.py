@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hostile import Fault, File, Server, Told, content
+from urllib3 import HTTPResponse
 
 from stcln.data.fetch import journal, ranges
 from stcln.data.fetch import line as lines
@@ -77,6 +78,16 @@ def test_a_server_is_left_alone_as_long_as_it_asks(
     asked = [wait for wait in waits if wait > 0.2]
     assert asked[0] == 120 and 3590 < asked[1] <= 3600 and asked[2] == 2.0
     assert [values["why"] for _, values in told.notes] == [f"HTTP {status}"] * 3
+
+
+def test_a_server_that_asks_for_ages_is_asked_again_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python refuses a wait of 1e11 seconds, which older urllib3 hands on."""
+    waits: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: waits.append(seconds or 0) and False)
+    monkeypatch.setattr(lines.Patience, "get_retry_after", lambda *_: 1e11)
+    patience = Line().patience("http://a").increment("GET", "http://a", response=HTTPResponse(status=503))
+    patience.sleep(HTTPResponse(status=503))
+    assert waits == [86_400]
 
 
 def test_tries_without_a_byte_are_counted_and_a_byte_begins_the_count_anew(
