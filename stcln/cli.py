@@ -100,11 +100,7 @@ def fetch(
 
     Example: `python -m stcln fetch --only fold=5,limit=20`
     """
-    if only is not None:
-        from stcln.data.fetch.trials import declare
-
-        declare(workspace / "params.yaml", only)
-    return _run(workspace, log, "fetch")
+    return _run(workspace, log, "fetch", only)
 
 
 @app.command()
@@ -226,13 +222,25 @@ def simulate(
         archive(target, layout, season, tiles, size, seed, _reporter(stack, log))
 
 
-def _run(root: Path, log: Log, stage: str, **keys: str) -> Summary:
-    """Run a stage's verb in a workspace, alone: check first, record the run after. Its module is imported only now."""
+def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: str) -> Summary:
+    """Run a stage's verb in a workspace, alone: check first, record the run after. Its module is imported only now.
+
+    Args:
+        root: The workspace.
+        log: How progress is told.
+        stage: The stage's name in the table.
+        only: For `fetch`, the words of a trial to write into params.yaml first.
+        keys: The stage's.
+    """
     workspace, verb = Workspace(root.resolve()), stages.STAGES[stage].verb
     stages.check(workspace, stage, **keys)
     step = getattr(import_module(STEPS[verb]), verb)
     name = stages.name_of(stage, **keys)
     with ExitStack() as stack, runs.alone(workspace, name), runs.record(workspace, name):
+        if only is not None:
+            from stcln.data.fetch.trials import declare
+
+            workspace = declare(workspace, only)
         summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
     return _tell(summary, log)
 

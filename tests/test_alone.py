@@ -37,6 +37,10 @@ def test_a_step_that_runs_in_another_process_is_refused_in_a_sentence_and_its_pa
         assert other.stdout and other.stdout.readline() == b"held\n"
         with pytest.raises(BadInput, match="step fetch: it is running already in another process; wait until it ends"):
             run_verb(words, Silent())
+        before = (tmp_path / "w/params.yaml").read_text()
+        with pytest.raises(BadInput, match="running already"):
+            run_verb([*words, "--only", "limit=1"], Silent())
+        assert (tmp_path / "w/params.yaml").read_text() == before, "the study of a step that runs stays"
         assert [path.name for path in (tmp_path / "w/data").iterdir()] == [part.name]
         other.kill()
     run_verb(words, Silent())

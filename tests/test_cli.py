@@ -74,3 +74,9 @@ def test_a_run_is_recorded_outside_the_outputs(tmp_path: Path) -> None:
 def test_a_verb_run_by_a_program_raises_and_returns(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no study here"):
         run_verb(["report", "--workspace", str(tmp_path)], Silent())
+
+
+def test_a_trial_outside_a_workspace_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no study here"):
+        run_verb(["fetch", "--workspace", str(tmp_path), "--only", "limit=1"], Silent())
+    assert not list(tmp_path.iterdir())

@@ -296,9 +296,14 @@ def test_a_cube_cannot_be_narrowed(tmp_path: Path) -> None:
 def test_radar_comes_with_its_patches() -> None:
     names = [f"PASTIS/{part}_{n}.npy" for n in (1, 2) for part in (*PARTS, "DATA_S1A/S1A", "DATA_S1D/S1D")]
     document = {"features": [{"properties": {"ID_PATCH": n, "Fold": 1, "dates-S2": {"0": 20190101}}} for n in (1, 2)]}
-    names += ["PASTIS/metadata.geojson", "PASTIS/NORM_S1A_patch.json", "PASTIS/INSTANCE_ANNOTATIONS/ZONES_2.npy"]
+    names += [
+        "PASTIS/metadata.geojson",
+        "PASTIS/NORM_S1A_patch.json",
+        "PASTIS/pad.bin",
+        "PASTIS/INSTANCE_ANNOTATIONS/ZONES_2.npy",
+    ]
     chosen = choose(study("pastis", {"tiles": ["2"]}), names, lambda _: json.dumps(document).encode())
-    assert set(chosen) == {name for name in names if "_1.npy" not in name and "ZONES" not in name}
+    assert set(chosen) == {name for name in names if "_1.npy" not in name and not re.search("ZONES|pad", name)}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +316,13 @@ def test_seasons_of_mtlcc_count_each_for_itself(layout: str, names: str) -> None
     listed = {f"{top}/tileids/{name}.tileids": text.encode() for name, text in lists.items()}
     stored = {"data16": "1 3 4 5 6 7", "data17": "2 4 5 7", "data18": "1"}
     files = [f"{top}/{names.format(folder=folder, tile=n)}" for folder, ids in stored.items() for n in ids.split()]
-    others = [f"{top}/classes.txt", f"{top}/data16/note.md", "data_IJGI18/observations.csv", "elsewhere/data16/1"]
+    others = [
+        f"{top}/classes.txt",
+        f"{top}/pad.bin",
+        f"{top}/data16/note.md",
+        "data_IJGI18/observations.csv",
+        "elsewhere/data16/1",
+    ]
     trial = study("mtlcc", {"fold": 0, "limit": 1}, layout=layout)
     chosen = choose(trial, [*files, *others, *listed], listed.__getitem__)
     wanted = {"data16": (1, 6), "data17": (2, 7)}

@@ -1,8 +1,8 @@
 """Brings the archive into data/raw: simulated, linked from where it lies, or downloaded; whole or not at all.
 
-What comes in pieces gathers in .stcln/resume, so that a killed run goes on where it was: a trial's apart from what a full
-fetch has in hand. How files are brought is `ranges`' business, archives are `archives`', trials are `trials`', and what the
-files mean is the readers'.
+What comes in pieces gathers in .stcln/resume, so that a killed run goes on where it was: a trial's apart from what a
+full fetch has in hand. How files are brought is `ranges`' business, archives are `archives`', trials are `trials`', and
+what the files mean is the readers'.
 """
 
 import hashlib

@@ -20,6 +20,7 @@ from stcln.data.only import listed_patches, listed_tiles, narrow, parse
 from stcln.errors import BadInput
 from stcln.parameters import change
 from stcln.study import Dataset, Study
+from stcln.workspace import Workspace
 
 FIELD = "params.yaml, field dataset.only"
 Read = Callable[[str], bytes]
@@ -41,30 +42,34 @@ class _Layout:
 
 
 ANY = re.compile("")
-TREE = re.compile(r"(tileids/)?[^/]+")
+TREE = re.compile(r"tileids/[^/]+|classes\.txt|geotransforms\.csv|dataset\.ini")
 LAYOUTS = {
     "mtlcc": _Layout(re.compile(r"data(?P<year>\d\d)/(?P<id>[^/]+)\.tfrecord\.gz"), ANY, TREE),
     "mtlcc-geotiff": _Layout(re.compile(r"data(?P<year>\d\d)?/(?P<id>[^/]+)/[^/]+\.tif"), ANY, TREE),
     "pastis": _Layout(
         re.compile(r"(DATA_S2/S2|DATA_S1A/S1A|DATA_S1D/S1D|ANNOTATIONS/TARGET)_(?P<id>[^/]+)\.npy"),
         re.compile("DATA_S2/"),
-        re.compile("[^/]+"),
+        re.compile(r"metadata\.geojson|NORM[^/]*\.json"),
     ),
 }
 
 
-def declare(params: Path, text: str) -> None:
-    """Write `dataset.only` into a params.yaml, so that DVC, lineage and reports know what is a trial.
+def declare(workspace: Workspace, text: str) -> Workspace:
+    """Write `dataset.only` into params.yaml, so that DVC, lineage and reports know what is a trial.
 
     Args:
-        params: The file; all else in it stays as it is.
+        workspace: All else in its study stays as it is.
         text: The words of `--only`, see `only.parse`.
+
+    Returns:
+        The workspace with the changed study.
 
     Raises:
         BadInput: The words are not understood, or the study cannot be narrowed.
     """
     only = parse(text).model_dump(mode="json", exclude_defaults=True)
-    change(params, "dataset", lambda dataset: dataset.__setitem__("only", only))
+    change(workspace.root / "params.yaml", "dataset", lambda dataset: dataset.__setitem__("only", only))
+    return Workspace(workspace.root)
 
 
 def choose(study: Study, names: Iterable[str], read: Read) -> list[str]:
