@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from stcln.data.prepare import READERS
-from stcln.data.readers.reading import Reader
+from stcln.data.prepare.tiles import READERS
+from stcln.data.readers.reading import Findings, Reader, tidy
 from stcln.data.simulate import archive
 from stcln.data.tile import Radar, Tile
+from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.study import Dataset, Only
 
@@ -119,3 +121,14 @@ def test_arrays_are_ready_to_be_stored(opened: Open) -> None:
         assert tile.labels.shape == (H, W) and tile.labels.dtype == np.uint8 and len(tile.transform) == 6
         assert (np.diff(tile.dates) > np.timedelta64(0)).all() and len(tile.dates) == T
         assert C + sum(radar.values.shape[1] for radar in tile.radar.values()) == len(reader.bands)
+
+
+def test_images_of_another_year_are_not_taken_as_a_season_though_some_lie_in_its_span() -> None:
+    """A GeoTIFF tree's `data/` has no year in its name: 2018's first months lie within the 475 days of 2017."""
+    dates = np.arange("2018-01-05", "2018-12-20", 7, dtype="datetime64[D]")
+    series = (dates, np.ones((len(dates), 1, 2, 2), np.int16), np.ones((len(dates), 2, 2), bool))
+    assert len(tidy("a", "a", date(2018, 1, 1), series, Findings())[0]) == len(dates)
+    for year, known in ((2017, dates), (2017, dates[:16])):
+        with pytest.raises(BadInput, match=r"middle one of its dates is 2018.*of another season.*check"):
+            kept = slice(len(known))
+            tidy("a", "a", date(year, 1, 1), (known, *(part[kept] for part in series[1:])), Findings())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 SPAN = np.timedelta64(475, "D")  # 1.3 years: a season's dates lie within so much of its start
+YEAR = np.timedelta64(366, "D")
 HIGHEST = np.iinfo(np.int16).max
 OUTSIDE = "dates outside the season's span, left out"  # what `tidy` finds; validation.json states the rules
 UNSORTED = "dates unsorted, sorted"
@@ -41,6 +42,12 @@ class Findings:
         if count:
             tiles = self.counts.setdefault(what, {})
             tiles[tile] = tiles.get(tile, 0) + int(count)
+
+    def take(self, tile: str) -> dict[str, int]:
+        """Remove what was found in a tile, and return it: events by sentence."""
+        taken = {what: tiles.pop(tile) for what, tiles in self.counts.items() if tile in tiles}
+        self.counts = {what: tiles for what, tiles in self.counts.items() if tiles}
+        return taken
 
 
 class Reader(Protocol):
@@ -98,7 +105,8 @@ def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings, 
         The series; the arrays given, where nothing had to be done.
 
     Raises:
-        BadInput: No date is left, or one is not a date.
+        BadInput: No date is left, one is not a date, or the middle one is not in the year that begins on `start`: then
+            the images are another season's, some of which lie in the span too.
     """
     dates, values, valid = series
     if np.isnat(dates).any():
@@ -110,6 +118,10 @@ def tidy(where: str, tile: str, start: date, series: Cube3, findings: Findings, 
         raise BadInput(
             where, f"no date between {begin} and {begin + SPAN}", "check dataset.season_start and the season"
         )
+    middle = np.sort(dates)[len(dates) // 2]
+    if not begin <= middle < begin + YEAR:
+        problem = f"the middle one of its dates is {middle}: its images are of another season"
+        raise BadInput(where, problem, f"check dataset.season_start and the season, whose year begins on {begin}")
     steps = np.diff(dates)
     if len(inside) == len(dates) and (steps > np.timedelta64(0)).all():
         return series
