@@ -34,7 +34,7 @@ def cores() -> int:
 
 
 def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Generator[Result]:
-    """Do all tasks and yield what comes of each, in the order they end; in this process if there is to be one worker.
+    """Do all tasks and yield what comes of each, in the order they end.
 
     Args:
         work: What is done; an error in it ends all.
@@ -44,10 +44,6 @@ def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Genera
     Raises:
         BadInput: A worker was killed.
     """
-    if workers <= 1:
-        do = work.start()
-        yield from (do(task) for task in tasks)
-        return
     with _pool(work, workers) as submit:
         with _no_interrupt():  # workers are started here, and inherit it
             futures = [submit(task) for task in tasks]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stcln.data.prepare import READERS
+from stcln.data.prepare.tiles import READERS
 from stcln.data.simulate import archive
 from stcln.data.tile import Tile
 from stcln.errors import BadInput

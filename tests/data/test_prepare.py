@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from stcln.data import prepare as step
 from stcln.data.prepare import prepare
+from stcln.data.prepare.tiles import READERS
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.readers.pastis import Pastis
 from stcln.data.simulate import archive as simulate
@@ -95,7 +95,7 @@ def test_reflectance_that_is_not_times_ten_thousand_is_refused(
             found.reflectance[:] = 1
             return found
 
-    monkeypatch.setitem(step.READERS, "mtlcc", Small)
+    monkeypatch.setitem(READERS, "mtlcc", Small)
     place = workspace(shared / "real/mtlcc", "own-mtlcc")
     with pytest.raises(BadInput, match="no valid value of the season is above 1: reflectance seems not to be x 10,000"):
         prepare(place, "2018", Silent())

@@ -16,9 +16,10 @@ import yaml
 
 from stcln.data import archive as archived
 from stcln.data import prepare as step
-from stcln.data.prepare import READERS, prepare
+from stcln.data.prepare import prepare
 from stcln.data.prepare.count import Count
 from stcln.data.prepare.staging import Staging
+from stcln.data.prepare.tiles import READERS
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.simulate import archive
 from stcln.data.store.packed import Packed
@@ -327,10 +328,20 @@ def test_a_worker_that_is_killed_is_told_in_one_sentence_and_the_next_run_goes_o
     assert f"{ready} tiles are ready from a run that was broken" in again.communicate()[0] and again.returncode == 0
 
 
+def test_the_archive_is_opened_once_where_the_step_works_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    mtlcc = READERS["mtlcc"]
+    monkeypatch.setitem(
+        READERS, "mtlcc", lambda root, dataset, season: opened.append(season) or mtlcc(root, dataset, season)
+    )
+    prepare(make(), "2018", Silent())
+    assert opened == ["2018"]
+
+
 def test_few_tiles_do_not_start_processes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     run = step.pool.run
-    monkeypatch.setattr(step.pool, "run", lambda work, tasks, many: asked.append(many) or run(work, tasks, 1))
+    monkeypatch.setattr(step.pool, "run", lambda work, tasks, many: asked.append(many) or run(work, tasks, many))
     prepare(make(threads=64), "2018", Silent())
     assert asked == [2]
 

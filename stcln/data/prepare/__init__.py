@@ -11,7 +11,7 @@ from typing import Any
 from stcln import stages
 from stcln.data import archive, pool, store
 from stcln.data.prepare.staging import Staging, key_of
-from stcln.data.prepare.tiles import READERS, Task, Work
+from stcln.data.prepare.tiles import Task, Work
 from stcln.data.prepare.validation import Tally
 from stcln.data.readers.reading import Reader, batches
 from stcln.data.store.packed import Packed
@@ -22,7 +22,6 @@ from stcln.storage import whole_directory, write_json
 from stcln.study import Study
 from stcln.workspace import Workspace
 
-__all__ = ["READERS", "prepare"]
 LARGEST_PLAIN = 2  # reflectance that is not x 10,000 stays below
 LIMITS = {"max_rejected", "max_absent"}  # which may be raised after a failure without making the tiles again
 TILES_A_WORKER = 16  # fewer do not repay the start of a process
@@ -114,7 +113,7 @@ def _make(work: Work, reader: Reader, workspace: Workspace, reporter: Reporter) 
             ready.add(number)
         reporter.progress("tile", len(ready) + len(rejected), len(reader.ids))
 
-    do = work.start()
+    do = work.by(reader)
     for number in range(len(reader.ids)):  # up to the first that is whole, to which the others are compared
         if number not in ready:
             count(*do([(number, reader.ids[number])])[0])
@@ -123,7 +122,8 @@ def _make(work: Work, reader: Reader, workspace: Workspace, reporter: Reporter) 
             break
     tasks = _tasks(reader, ready | rejected.keys())
     workers = min(workspace.study.compute.threads or pool.cores(), sum(map(len, tasks)) // TILES_A_WORKER)
-    with closing(pool.run(work, tasks, workers)) as done:
+    do = work.by(reader)
+    with closing(pool.run(work, tasks, workers) if workers > 1 else (do(task) for task in tasks)) as done:
         for found in done:
             for number, error in found:
                 count(number, error)

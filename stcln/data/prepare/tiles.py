@@ -72,8 +72,11 @@ class Work:
             return READERS[dataset.layout](top, dataset, self.season)
 
     def start(self) -> Callable[[Task], Done]:
-        """Begin to work: open the archive, and return what makes the tiles of a task."""
-        reader = self.reader()
+        """Begin to work in a worker: open the archive, and return what makes the tiles of a task."""
+        return self.by(self.reader())
+
+    def by(self, reader: Reader) -> Callable[[Task], Done]:
+        """What makes the tiles of a task with a reader that is there."""
         return lambda task: [(number, self._made(reader, number, name)) for number, name in task]
 
     def _made(self, reader: Reader, number: int, name: str) -> BadInput | None:
@@ -89,9 +92,9 @@ class Work:
         except NoAnswer:
             raise
         except BadInput as error:
+            reader.findings.take(name)
             return error
-        findings = {what: tiles.pop(name) for what, tiles in reader.findings.counts.items() if name in tiles}
-        count = Count.of(tile, reader.bands, findings)
+        count = Count.of(tile, reader.bands, reader.findings.take(name))
         self.staging.write(number, pack(tile, _trained_on(self.study, tile)), count)
         return None
 

@@ -184,7 +184,3 @@ class SeasonStore:
             raise
         except BROKEN as error:
             raise _broken(self.path, f"tile {self.ids[tile]} cannot be read, {error}") from None
-
-    def read_valid(self, tile: int) -> NDArray[np.bool_]:
-        """The validity of a whole tile, bool [T,H,W], without reading its reflectance."""
-        return self._part(self._valid, tile, np.arange(len(self.dates(tile))), None)
