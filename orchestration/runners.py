@@ -52,7 +52,7 @@ class LocalRunner:
         )
         command = [sys.executable, "-m", "orchestration.step", *argv[len(PROGRAM) :]]
         try:
-            client.run(command=command, context=context)
+            client.run(command=command, context=context.op_execution_context)
         except DagsterPipesExecutionError as error:
             if sentence := reader.told("bad_input"):
                 raise dg.Failure(sentence, allow_retries=False) from error
