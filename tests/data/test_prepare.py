@@ -80,6 +80,19 @@ def test_a_tile_of_another_shape_or_crs_is_rejected(archive: Path, workspace: Ma
     assert "lies in EPSG:32632, tile 1801 in EPSG:32631" in reason
 
 
+def test_where_the_first_tile_is_the_odd_one_the_sentence_says_that_it_may_be(archive: Path, workspace: Make) -> None:
+    table = archive / ROOT / "geotransforms.csv"
+    table.write_text(
+        "\n".join(
+            line.replace(",32631", ",32632") if line.startswith("1801,") else line
+            for line in table.read_text().splitlines()
+        )
+    )
+    place = workspace(archive, "own-mtlcc", max_rejected=0.25)
+    with pytest.raises(BadInput, match="if tile 1801, the first, is the odd one, take that out"):
+        prepare(place, "2018", Silent())
+
+
 def test_an_unknown_class_to_ignore_is_refused(shared: Path, workspace: Make) -> None:
     place = workspace(shared / "real/mtlcc", "own-mtlcc", ignore=["Unknown"])
     with pytest.raises(BadInput, match=r"field dataset.ignore: no class 'Unknown' among unknown, sugar beet"):

@@ -183,6 +183,28 @@ def test_ready_tiles_serve_as_long_as_the_same_content_is_linked(make: Make, rea
     assert len(reads.ids) == TILES
 
 
+def test_a_linked_archive_that_changes_while_it_is_read_leaves_no_store(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = make(copied=True)
+    source = place.raw.rename(tmp_path / "bucket")
+    place.raw.mkdir()
+    dataset = place.study.dataset.model_copy(update={"source": f"local://{source}", "linked": True})
+    write_json(place.raw / archived.LINKED, archived.link(dataset))
+
+    class Changed(Mtlcc):
+        def read(self, tile: str) -> Tile:
+            found = super().read(tile)
+            if tile == self.ids[20]:
+                os.utime(source / f"data18/{tile}.tfrecord.gz", ns=(1, 1))
+            return found
+
+    monkeypatch.setitem(READERS, "mtlcc", Changed)
+    with pytest.raises(BadInput, match="1 files are not those that were linked: data18/"):
+        prepare(place, "2018", Silent())
+    assert not place.seasons.exists()
+
+
 def test_ready_tiles_of_other_parameters_are_made_again(make: Make, reads: Reads) -> None:
     broken_after(make(copied=True), reads, 9)
     prepare(make(copied=True, bands=["B04", "B08"]), "2018", Silent())

@@ -42,7 +42,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
 
     Raises:
         BadInput: The archive lacks the season or a list, or more of its tiles are broken than `dataset.max_rejected`
-            allows, or absent than `dataset.max_absent`.
+            allows, or absent than `dataset.max_absent`; a linked archive changed before its last tile was read.
     """
     study, root = workspace.study, archive.root(workspace)
     stage = stages.name_of("prepare", season=season)
@@ -54,6 +54,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     params = study.model_dump(mode="json", include={"dataset", "splits", "method"}, exclude={"dataset": LIMITS})
     work = replace(unkeyed, staging=replace(unkeyed.staging, key=key_of(params, sources, workspace.root)))
     rejected = _make(work, reader, workspace, reporter)
+    archive.root(workspace)  # it was read for hours: a linked one must still be what was linked
     tally = Tally(study, season, reader)
     for number in sorted(rejected):  # without the workspace's place: the same wherever it stands
         tally.rejected[reader.ids[number]] = str(rejected[number]).replace(f"{workspace.root}/", "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stcln.data import archive
 from stcln.data.prepare.count import Count
 from stcln.data.prepare.staging import Staging
-from stcln.data.readers.reading import Reader, expect
+from stcln.data.readers.reading import Reader
 from stcln.data.splits import plays
 from stcln.data.store.packed import Packed, pack
 from stcln.data.tile import Tile
@@ -102,9 +102,11 @@ class Work:
         if self.first is None:
             return
         first, where = self.first, f"tile {tile.id}"
-        expect(where, f"an image (first tile: {first.id})", tile.reflectance.shape[1:], first.shape)
+        remedy = f"keep one shape and crs a season; if tile {first.id}, the first, is the odd one, take that out"
+        if (shape := tile.reflectance.shape[1:]) != tuple(first.shape):
+            raise BadInput(where, f"images have shape {shape}, those of tile {first.id} {tuple(first.shape)}", remedy)
         if tile.crs != first.crs:
-            raise BadInput(where, f"lies in {tile.crs}, tile {first.id} in {first.crs}", "keep one crs a season")
+            raise BadInput(where, f"lies in {tile.crs}, tile {first.id} in {first.crs}", remedy)
 
 
 def _trained_on(study: Study, tile: Tile) -> bool:
