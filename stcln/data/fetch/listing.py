@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-from stcln.data.fetch.elsewhere import system_of
+from stcln.data.fetch.elsewhere import stamp, system_of
 from stcln.data.fetch.line import Line
 from stcln.data.fetch.members import inside
 from stcln.data.fetch.sources import Remote
@@ -100,7 +100,12 @@ def _addresses(dataset: Dataset) -> list[Remote]:
         system.invalidate_cache()
         found = system.find(path, detail=True)
     return [
-        Remote(key.removeprefix(root).lstrip("/") or name, system.unstrip_protocol(key), info.get("size"))
+        Remote(
+            key.removeprefix(root).lstrip("/") or name,
+            system.unstrip_protocol(key),
+            info.get("size"),
+            version=stamp(info),
+        )
         for key, info in sorted(found.items())
         if not key.endswith("/")  # a bucket's mark of an empty folder
     ]

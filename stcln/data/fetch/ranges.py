@@ -124,9 +124,11 @@ def _bring(remote: Remote, directory: Path, line: Line, progress: Progress) -> J
 
 
 def _stands(known: Journal, remote: Remote, line: Line) -> bool:
-    """Whether the source still has the file that is here; a small one is not worth a question."""
-    if known.url != remote.url or (known.size is not None and known.size <= SEGMENT):
-        return known.url == remote.url
+    """Whether the source still has the file that is here: by its checksum, its listing, or when asked."""
+    if known.url != remote.url or remote.md5 is not None:
+        return (known.url, known.md5) == (remote.url, remote.md5)
+    if known.same(Journal(remote.url, remote.version, remote.size)) and remote.version:
+        return True
     source = open_source(remote, line)
     return known.same(Journal(remote.url, source.version, source.size))
 

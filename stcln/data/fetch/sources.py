@@ -20,12 +20,14 @@ class Remote:
         url: Where it is.
         size: Bytes, if the source tells.
         md5: Its checksum, if known.
+        version: As `Source.version`, where a listing tells it; else empty.
     """
 
     name: str
     url: str
     size: int | None = None
     md5: str | None = None
+    version: str = ""
 
 
 class Source(Protocol):

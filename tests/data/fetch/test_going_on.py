@@ -17,12 +17,12 @@ from hostile import STEP, Fault, Server, Told, content, twice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stcln.data.fetch import fetch, journal
+from stcln.data.fetch import fetch, journal, listing, ranges
 from stcln.data.fetch import line as lines
 from stcln.data.fetch.line import Line
 from stcln.data.fetch.part import Part
 from stcln.data.fetch.ranges import LINES, download, place
-from stcln.data.fetch.sources import Remote
+from stcln.data.fetch.sources import Remote, open_source
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.workspace import Workspace
@@ -104,10 +104,44 @@ def test_what_is_whole_and_unchanged_is_not_fetched_again(server: Server, tmp_pa
     first = download(remotes, tmp_path, Line())
     server.sent.clear()
     assert download(remotes, tmp_path, Line()) == first
-    assert server.sent == [("/a", 0, 1)]  # only asked whether it is still the same
+    assert sorted(server.sent) == [("/a", 0, 1), ("/small", 0, 1)]  # only asked whether they are still the same
     server.files["/a"].change(new)
     download(remotes, tmp_path, Line())
     assert (tmp_path / "files/a").read_bytes() == new
+
+
+@pytest.mark.parametrize("size", [100, 90])
+def test_a_fetch_that_goes_on_does_not_mix_small_files_of_two_versions(
+    server: Server, tmp_path: Path, size: int
+) -> None:
+    remotes = [Remote(f"{n}", server.put(f"/{n}", content(100, n))) for n in range(6)]
+    download(remotes[:3], tmp_path, Line())
+    new = {f"{n}": content(size, n + 50) for n in range(6)}
+    for name, body in new.items():
+        server.files[f"/{name}"].change(body)
+    download(remotes, tmp_path, Line())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()} == new
+
+
+@pytest.mark.parametrize("size", [100, 90])
+def test_what_a_listing_calls_another_version_comes_anew(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A listing, a bucket's for one, tells every file's version, so that what stands costs no question."""
+    bucket, asked = tmp_path / "bucket", list[str]()
+    bucket.mkdir()
+    for n in range(6):
+        (bucket / f"{n}").write_bytes(content(100, n))
+    dataset = make(bucket.as_uri()).study.dataset
+    download(listing.remotes(dataset, Line())[:3], tmp_path, Line())
+    monkeypatch.setattr(ranges, "open_source", lambda *of: asked.append(of[0].name) or open_source(*of))
+    download(listing.remotes(dataset, Line())[:3], tmp_path, Line())
+    assert not asked
+    new = {f"{n}": content(size, n + 50) for n in range(6)}
+    for name, body in new.items():
+        (bucket / name).write_bytes(body)
+    download(listing.remotes(dataset, Line()), tmp_path, Line())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()} == new
 
 
 def test_an_interrupt_keeps_every_byte(server: Server, tmp_path: Path) -> None:
