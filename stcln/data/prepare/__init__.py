@@ -122,7 +122,7 @@ def _make(work: Work, reader: Reader, workspace: Workspace, reporter: Reporter) 
             work = replace(work, first=replace(work.staging.read(number)[0], chunks={}))
             break
     tasks = _tasks(reader, ready | rejected.keys())
-    workers = min(workspace.study.compute.threads or pool.cores(), sum(map(len, tasks)) // TILES_A_WORKER)
+    workers = min(pool.most(workspace.study.compute.threads), sum(map(len, tasks)) // TILES_A_WORKER)
     do = work.by(reader)
     with closing(pool.run(work, tasks, workers) if workers > 1 else (do(task) for task in tasks)) as done:
         for found in done:
