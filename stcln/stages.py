@@ -1,7 +1,7 @@
 """The stages of the pipeline: one table from which dvc.yaml is rendered and every step's lineage is written."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -30,6 +30,8 @@ class Stage:
         params: Fields of params.yaml it depends on; `{arm}` and `{length}` stand for the keys.
         reads: Workspace paths it reads; `{pretrain.seasons}` stands for each of them.
         writes: The one directory it writes.
+        idle: Fields under `params` that shape no byte of the output, and so are not in its lineage: what follows
+            stands when they change.
     """
 
     verb: str
@@ -38,6 +40,7 @@ class Stage:
     reads: tuple[str, ...]
     writes: str
     arms: str = ""
+    idle: tuple[str, ...] = ()
 
 
 ARCHIVE = (
@@ -53,7 +56,8 @@ SCORES = "reports/cells/{season}/{length}/{arm}"
 STAGES: dict[str, Stage] = {
     "fetch": Stage("fetch", (), ("seed", "cells.season", *ARCHIVE, "simulation"), (), "data/raw"),
     "prepare": Stage(
-        "prepare", SEASON, ("dataset", "splits", "method.lists"), ("data/raw",), "data/seasons/{season}.zarr"
+        "prepare", SEASON, ("dataset", "splits", "method.lists"), ("data/raw",), "data/seasons/{season}.zarr",
+        idle=("dataset.source", "dataset.files", "dataset.linked", "dataset.max_rejected", "dataset.max_absent"),
     ),
     "pretrain": Stage(
         "pretrain", (), ("seed", "splits", "lengths.{pretrain.length}", "model", "pretrain", "method", "compute"),
@@ -190,9 +194,18 @@ def _made(workspace: Workspace, stage: str, keys: Mapping[str, str]) -> dict[str
     reads = _fill(entry.reads, keys, study.pretrain.seasons, study.pretrain.length)
     return {
         "stage": name_of(stage, **keys), "inputs": {path: workspace.root / path for path in reads},
-        "params": {field: reduce(operator.getitem, field.split("."), values) for field in fields},
+        "params": dict(item for field in fields for item in _recorded(field, values, entry.idle)),
         "verb": entry.verb, "seed": study.seed,
     }  # fmt: skip
+
+
+def _recorded(field: str, values: Mapping[str, Any], idle: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """A field and its value, or each of its parts that is not idle."""
+    value = reduce(operator.getitem, field.split("."), values)
+    if any(name.startswith(f"{field}.") for name in idle):
+        yield from ((name, part) for key, part in value.items() if (name := f"{field}.{key}") not in idle)
+    else:
+        yield field, value
 
 
 def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:

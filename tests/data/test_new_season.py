@@ -64,3 +64,17 @@ def test_the_walk_from_a_store_still_reaches_the_archive_and_names_a_changed_fil
     other = trace(workspace.season("2018"), workspace)
     assert not other.node.problems, "the season that does not read the file is as recorded"
     assert not other.matches, "but the archive is not as fetched"
+
+
+def test_a_limit_that_is_raised_leaves_the_store_as_it_is_and_so_all_that_was_trained_on_it(tmp_path: Path) -> None:
+    workspace, digests = study(tmp_path / "w", "mtlcc", "2018"), []
+    run(workspace, "fetch")
+    for limit in (0.0, 0.5):
+        params = yaml.safe_load((workspace.root / "params.yaml").read_text())
+        params["dataset"] |= {"max_rejected": limit, "max_absent": 1 - limit}
+        (workspace.root / "params.yaml").write_text(yaml.safe_dump(params))
+        run(workspace, "prepare", "--season", "2018")
+        digests.append(digest(workspace.season("2018")))
+    assert digests[0] == digests[1]
+    assert "dataset.season_start" in read_json(workspace.season("2018") / "lineage.json")["params"]
+    assert trace(workspace.season("2018"), Workspace(workspace.root)).node.problems == ()
