@@ -6,10 +6,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from stcln.errors import BadInput
-from stcln.stages import code_yaml, dvc_yaml
+from stcln.parameters import change
+from stcln.stages import ARCHIVE, code_yaml, dvc_yaml
 from stcln.storage import UNFINISHED
-from stcln.study import load_study
+from stcln.study import Study, load_study
 from stcln.workspace import PACKAGE, Workspace
 
 GITIGNORE = """\
@@ -72,15 +75,28 @@ def make(root: Path, study: str, source: str | None) -> None:
 def refresh(root: Path) -> None:
     """Render dvc.yaml and code.yaml of a workspace for the installed stcln, and let DVC ignore unfinished output.
 
+    Fields of the data set that an older params.yaml lacks are written into it: DVC tracks no field that is left out.
+
     Raises:
         BadInput: There is no study.
     """
     study = Workspace(root).study
+    _write_tracked(root / "params.yaml", study)
     checkout = (root / "stcln").resolve() == PACKAGE
     (root / "dvc.yaml").write_text(dvc_yaml(study, checkout=checkout))
     _ignore_unfinished(root / ".dvcignore")
     if not checkout:
         (root / "code.yaml").write_text(code_yaml())
+
+
+def _write_tracked(path: Path, study: Study) -> None:
+    """Write those fields of `dataset` that DVC tracks and that stand at their default because nobody wrote them."""
+    values = study.model_dump(mode="json")["dataset"]
+    values["only"] = study.dataset.only.model_dump(mode="json", exclude_defaults=True)
+    written = yaml.safe_load(path.read_text())["dataset"]
+    tracked = [field.removeprefix("dataset.") for field in ARCHIVE]
+    if absent := {field: values[field] for field in tracked if field not in written}:
+        change(path, "dataset", lambda dataset: dataset.update(absent))
 
 
 def _ignore_unfinished(path: Path) -> None:

@@ -102,3 +102,16 @@ def test_dvcs_md5_of_a_directory_with_unfinished_output_is_the_digest(tmp_path: 
     subprocess.run(["dvc", "add", "-q", "--no-commit", "seasons"], cwd=tmp_path / "w", check=True)
     (out,) = yaml.safe_load((tmp_path / "w/seasons.dvc").read_text())["outs"]
     assert out["md5"] == digest(seasons) and out["nfiles"] == 1
+
+
+def test_an_update_writes_the_fields_that_dvc_tracks_and_an_older_study_lacks(tmp_path: Path) -> None:
+    """`dvc repro` says "Parameters missing" of a field that is left to its default."""
+    make(tmp_path / "w", "flanders", None)
+    params = tmp_path / "w/params.yaml"
+    text = params.read_text()
+    older = [line for line in text.splitlines() if not line.startswith(("  linked:", "  only:"))]
+    assert len(older) == len(text.splitlines()) - 2
+    params.write_text("\n".join(older) + "\n")
+    refresh(tmp_path / "w")
+    assert [line for line in older if "#" in line] == [line for line in params.read_text().splitlines() if "#" in line]
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load(text)
