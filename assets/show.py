@@ -16,6 +16,7 @@ from matplotlib.image import imread
 
 from assets import pictures
 from assets.stage import numbers
+from stcln.data.archive import simulated
 from stcln.data.only import words
 from stcln.data.store import SeasonStore
 from stcln.report.maps import reconstruction
@@ -31,7 +32,7 @@ def archive(workspace: Workspace) -> Shown:
     """Of data/raw: how much there is, and where it came from."""
     dataset = workspace.study.dataset
     trial = {"trial": words(dataset.only)} if dataset.trial else {}
-    return {"source": dataset.source, "simulated": workspace.study.simulated, **trial, **_lies(workspace.raw)}
+    return {"source": dataset.source, "simulated": simulated(workspace), **trial, **_lies(workspace.raw)}
 
 
 def store(workspace: Workspace, season: str) -> Shown:
@@ -64,7 +65,7 @@ def encoder(workspace: Workspace) -> Shown:
     return {
         **shown,
         **_plain(history),
-        "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}, workspace.study.simulated),
+        "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}, simulated(workspace)),
         **_lies(home),
     }
 
@@ -76,7 +77,7 @@ def models(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
     return {
         **_learning(histories),
         "seeds": float(len(histories)),
-        "pictures": pictures.sheet(_curves(histories), workspace.study.simulated),
+        "pictures": pictures.sheet(_curves(histories), simulated(workspace)),
         **_lies(home),
     }
 
@@ -111,7 +112,7 @@ def report(workspace: Workspace) -> Shown:
         **({"trial": f"a trial on {trial}"} if trial else {}),
         "report": dg.MetadataValue.md((home / "report.md").read_text().replace("figure3.png", drawn)),
         "page": dg.MetadataValue.path(home / "index.html"),
-        "simulated": workspace.study.simulated,
+        "simulated": simulated(workspace),
         **_lies(home),
     }
 
@@ -125,7 +126,7 @@ def champion(workspace: Workspace) -> Shown:
         "length": card["length_name"],
         "study": study.name,
         "seasons": ", ".join(study.cells.season),
-        "simulated": study.simulated,
+        "simulated": simulated(workspace),
         "card": dg.MetadataValue.json(card),
         **_lies(workspace.champion),
     }

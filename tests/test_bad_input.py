@@ -87,7 +87,6 @@ MTLCC: dict[str, tuple[Break, str]] = {
     "no record": (lambda r: [p.unlink() for p in (r / "data18").iterdir()], "no tile … check dataset.root"),
 }
 PASTIS: dict[str, tuple[Break, str]] = {
-    "no image": (lambda r: (r / S2).unlink(), "S2_180002.npy … missing … fetch the archive again"),
     "no labels": (lambda r: (r / TARGET).unlink(), "TARGET_180002.npy … missing … fetch"),
     "an image cut off": (lambda r: cut(r / S2), "S2_180002.npy … not a whole .npy file … fetch"),
     "NaN": (

@@ -17,6 +17,7 @@ from stcln.study import Dataset
 from stcln.workspace import Workspace
 
 LINKED = storage.LINKED
+SIMULATED = "SIMULATED.txt"  # stands beside the lists of a simulated archive, wherever that is taken
 VERSION = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "created")
 """Where a file system says which version of a file it holds; the first that it knows counts."""
 SHOWN = 3
@@ -71,6 +72,14 @@ def root(workspace: Workspace) -> Path | UPath:
         raise BadInput(source, problem, "run `python -m stcln fetch` again to take them as they are now")
     place = UPath(source)
     return place.parent if list(known) == [place.name] and place.is_file() else place
+
+
+def simulated(workspace: Workspace) -> bool:
+    """Whether the archive was simulated, by this study or before it was taken here."""
+    dataset, linked = workspace.study.dataset, workspace.raw / LINKED
+    mark = Path(dataset.root) / SIMULATED
+    named = linked.exists() and mark.as_posix() in storage.read_json(linked).get("files", {})
+    return workspace.study.simulated or named or (workspace.raw / mark).is_file()
 
 
 def inputs(workspace: Workspace, sources: Sequence[Path | UPath]) -> list[Path]:

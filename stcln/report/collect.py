@@ -104,6 +104,7 @@ class Results:
     apart: frozenset[frozenset[str]]
     pretraining: Mapping[str, Any] | None
     root: Workspace
+    simulated: bool
 
     @property
     def lengths(self) -> list[str]:
@@ -161,7 +162,7 @@ def collect(workspace: Workspace) -> Results:
             frozenset((a.season, b.season)) for a, b in combinations(stores.values(), 2) if not same_place(a, b)
         ),
         pretraining=storage.read_json(history) if history.exists() else None,
-        root=workspace,
+        root=workspace, simulated=any(store.simulated for store in stores.values()),
     )  # fmt: skip
 
 

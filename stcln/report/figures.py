@@ -56,7 +56,7 @@ def png(figure: Figure) -> bytes:
 
 def marked(title: str, results: Results) -> str:
     """A figure's title, which says so when the data are simulated."""
-    return f"{title} — simulated data" if results.study.simulated else title
+    return f"{title} — simulated data" if results.simulated else title
 
 
 def score_against_length(results: Results) -> Figure:

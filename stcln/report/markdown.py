@@ -50,7 +50,7 @@ def summary(results: Results) -> dict[str, Any]:
         for t in results.tests
     ]  # fmt: skip
     return {
-        "study": results.study.name, "title": results.study.title, "simulated": results.study.simulated,
+        "study": results.study.name, "title": results.study.title, "simulated": results.simulated,
         "finding": finding, "detail": detail,
         "table": [{**asdict(r), "scores": {m: s.json() for m, s in r.scores.items()}} for r in table(results)],
         "pretrained_minus_scratch": [_json(d) for d in differences(results)],

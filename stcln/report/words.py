@@ -32,7 +32,7 @@ TRIAL = (
 
 def warnings(results: Results) -> list[tuple[str, str]]:
     """What a reader must know before any number, in a few words and a sentence; nothing on the whole of real data."""
-    said = [("Simulated data.", WARNING)] if results.study.simulated else []
+    said = [("Simulated data.", WARNING)] if results.simulated else []
     found = {name: season.validation for name, season in results.seasons.items()}
     if trials := [f"{of['tiles']:,} tiles of {name}" for name, of in found.items() if of["trial"]]:
         said.append((f"A trial on {' and '.join(trials)}.", TRIAL))
@@ -95,7 +95,7 @@ def reading(results: Results) -> list[str]:
 def limits(results: Results) -> list[str]:
     """What the numbers do not show."""
     study = results.study
-    said = ["The data are simulated: ranks of methods here need not hold on real fields."] if study.simulated else []
+    said = ["The data are simulated: ranks of methods here need not hold on real fields."] if results.simulated else []
     if len(study.cells.season) == 1:
         said.append("One season: nothing is said about another year.")
     fewest = min(len(test.seeds) for test in results.tests)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from tiny_study import STUDY
 
+from stcln.cli import run_verb
 from stcln.data.readers.cubes import Cubes
 from stcln.data.readers.mtlcc import Mtlcc
 from stcln.data.readers.mtlcc_geotiff import MtlccGeotiff
@@ -22,6 +24,7 @@ from stcln.data.simulate.phenology import develop
 from stcln.data.simulate.radar import Orbit
 from stcln.data.simulate.scene import Season
 from stcln.data.simulate.weather import weather
+from stcln.data.store import SeasonStore
 from stcln.data.tile import ORBITS
 from stcln.errors import BadInput
 from stcln.events import Silent
@@ -305,3 +308,19 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "new").exists()
     with pytest.raises(BadInput, match="exists already"):
         archive(tmp_path, "mtlcc", ("2018",), 4, 24, SEED, Silent())
+
+
+def test_a_simulated_archive_is_called_so_in_a_study_that_takes_it_from_elsewhere(tmp_path: Path) -> None:
+    archive(tmp_path / "a", "mtlcc", ["2018"], 4, 12, 1, Silent())
+    (tmp_path / "w").mkdir()
+    for source, called in (("../a", True), ("../b", False)):
+        if not called:
+            (tmp_path / "a").rename(tmp_path / "b")
+            (tmp_path / "b/SIMULATED.txt").unlink()
+        dataset = {"source": source, "layout": "mtlcc", "ignore": ["unknown"]}
+        changed = {"dataset": dataset, "cells": {**STUDY["cells"], "season": ["2018"]}}
+        changed["pretrain"] = {**STUDY["pretrain"], "seasons": ["2018"]}
+        (tmp_path / "w/params.yaml").write_text(yaml.safe_dump(STUDY | changed))
+        for verb in (["fetch"], ["prepare", "--season", "2018"]):
+            run_verb([*verb, "--workspace", str(tmp_path / "w")], Silent())
+        assert SeasonStore.open(tmp_path / "w/data/seasons/2018.zarr").simulated is called

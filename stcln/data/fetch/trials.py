@@ -42,14 +42,14 @@ class _Layout:
 
 
 ANY = re.compile("")
-TREE = re.compile(r"tileids/[^/]+|classes\.txt|geotransforms\.csv|dataset\.ini")
+TREE = re.compile(r"tileids/[^/]+|classes\.txt|geotransforms\.csv|dataset\.ini|SIMULATED\.txt")
 LAYOUTS = {
     "mtlcc": _Layout(re.compile(r"data(?P<year>\d\d)/(?P<id>[^/]+)\.tfrecord\.gz"), ANY, TREE),
     "mtlcc-geotiff": _Layout(re.compile(r"data(?P<year>\d\d)?/(?P<id>[^/]+)/[^/]+\.tif"), ANY, TREE),
     "pastis": _Layout(
         re.compile(r"(DATA_S2/S2|DATA_S1A/S1A|DATA_S1D/S1D|ANNOTATIONS/TARGET)_(?P<id>[^/]+)\.npy"),
         re.compile("DATA_S2/"),
-        re.compile(r"metadata\.geojson|NORM[^/]*\.json"),
+        re.compile(r"metadata\.geojson|NORM[^/]*\.json|SIMULATED\.txt"),
     ),
 }
 

@@ -48,7 +48,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
     stage = stages.name_of("prepare", season=season)
     unkeyed = Work(study, season, root, Staging(workspace.resume(stage), ""))
     reader = unkeyed.reader()
-    header = _header(study, season, reader)
+    header = _header(study, season, reader, archive.simulated(workspace))
     _check_absent(study, season, reader)
     sources = archive.inputs(workspace, reader.sources)
     params = study.model_dump(mode="json", include={"dataset", "splits", "method"}, exclude={"dataset": LIMITS})
@@ -80,14 +80,14 @@ def _tell(season: str, validation: Mapping[str, Any], reporter: Reporter) -> Non
         reporter.note(f"season {season} looks odd: {mark}")
 
 
-def _header(study: Study, season: str, reader: Reader) -> store.Header:
+def _header(study: Study, season: str, reader: Reader, simulated: bool) -> store.Header:
     if unknown := [name for name in study.dataset.ignore if name not in reader.classes]:
         problem = f"no class {', '.join(map(repr, unknown))} among {', '.join(reader.classes)}"
         raise BadInput("params.yaml, field dataset.ignore", problem, "name classes of the data set")
     return store.Header(
         season=season, start=study.dataset.start(season), layout=study.dataset.layout, bands=reader.bands,
         classes=reader.classes, ignore=tuple(reader.classes.index(name) for name in study.dataset.ignore),
-        simulated=study.simulated,
+        simulated=simulated,
     )  # fmt: skip
 
 

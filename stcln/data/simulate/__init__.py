@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from stcln import storage
+from stcln.data.archive import SIMULATED
 from stcln.data.simulate import cube, mtlcc, mtlcc_geotiff, pastis
 from stcln.data.simulate.fields import Region, region
 from stcln.data.simulate.scene import LAST, Season
@@ -88,5 +89,6 @@ def _write(
     total = settings.tiles * len(starts)
     done = iter(range(1, total + 1))
     root.mkdir(parents=True, exist_ok=True)
+    (root / SIMULATED).write_text("The data in this directory are simulated: no satellite saw them.\n")
     seasons = (Season(ground, seed, year, start, settings.dates) for year, start in starts.items())
     write(root, ground, seasons, lambda: reporter.progress("simulate tiles", next(done), total))
