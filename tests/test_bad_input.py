@@ -108,7 +108,7 @@ PASTIS: dict[str, tuple[Break, str]] = {
         lambda r: np.save(r / S2, np.array([{}]), allow_pickle=True),
         "S2_180002.npy … not a whole .npy file … fetch",
     ),
-    "no metadata": (lambda r: (r / METADATA).unlink(), "metadata.geojson … missing … run the step"),
+    "no metadata": (lambda r: (r / METADATA).unlink(), "metadata.geojson … missing … check dataset.root"),
     "metadata cut off": (lambda r: cut(r / METADATA), "metadata.geojson … not JSON … restore"),
     "metadata that are none": (lambda r: (r / METADATA).write_text("[]"), "metadata.geojson … fetch"),
     "features that are none": (
@@ -180,6 +180,10 @@ CUBES: dict[str, tuple[Break, str]] = {
     "dates of another season": (
         lambda r: cube(r / CUBE, lambda d: d.assign_coords(time=d.time.copy(data=d.time.values + 5000))),
         "simulated_2018.nc … no date between 2017-09-01 … check dataset.season_start",
+    ),
+    "a cube smaller than a tile": (
+        lambda r: cube(r / CUBE, lambda d: d.isel(y=slice(0, 4))),
+        "simulated_2018.nc … it has 4 x … dataset.tile is 8 … lower dataset.tile",
     ),
     "two cubes of a season": (
         lambda r: shutil.copy(r / CUBE, r / "again_2018.nc"),

@@ -91,7 +91,7 @@ def parse(text: str) -> Only:
         key, _, value = part.partition("=")
         if not value or key in found or key not in Only.model_fields:
             raise BadInput("--only", f"{part!r} {'is there twice' if key in found else 'is not understood'}", GRAMMAR)
-        found[key] = value.split(",") if key == "tiles" else value
+        found[key] = [name.strip() for name in value.split(",")] if key == "tiles" else value
     try:
         return Only.model_validate(found)
     except ValidationError as error:

@@ -84,11 +84,11 @@ def system_of(url: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it.
 
     Raises:
-        BadInput: The address makes no sense, or what it needs is not installed.
+        BadInput: The address makes no sense, what it needs is not installed, or nobody answers.
     """
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except SENSELESS as error:
+    except (*SENSELESS, OSError) as error:
         problem, remedy = f"{url}: {error}", "install what the address needs, or correct it"
         raise BadInput("params.yaml, field dataset.source", problem, remedy) from None
     return system, path

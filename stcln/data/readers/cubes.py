@@ -62,6 +62,9 @@ class Cubes:
         self.bands = tuple(self.cube.bands[i] for i in self.picked)
         self.classes, self.table = class_table(f"{self.cube.path}, flag_meanings", self.cube.flags, dataset.classes)
         H, W = self.cube.shape
+        if self.side > min(H, W):
+            problem = f"it has {H} x {W} pixels, dataset.tile is {self.side}"
+            raise BadInput(self.cube.path, problem, "lower dataset.tile")
         places = itertools.product(range(0, H - self.side + 1, self.side), range(0, W - self.side + 1, self.side))
         self.corners = {"n{}e{}".format(*self._cell(*place)): place for place in places}
         self.ids: Sequence[str] = list(self.corners)

@@ -58,6 +58,8 @@ class Pastis:
         self.picked = [BANDS.index(name) for name in self.bands if name in BANDS]
         _expect_order(self.bands)
         self.orbits = pastis_radar.by_orbit(self.bands[len(self.picked) :])
+        if not self.metadata.is_file():
+            raise BadInput(self.metadata, "the file is missing", "check dataset.root, or fetch the archive again")
         document = read_json(self.metadata)
         try:
             self.crs = self._crs(document)
