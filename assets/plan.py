@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import dagster as dg
 
 from stcln.errors import BadInput
-from stcln.stages import STAGES, evaluate_stage, finetune_stage, name_of
+from stcln.stages import STAGES, evaluate_stage, finetune_stage, name_of, tracked
 from stcln.study import Study
 from stcln.workspace import Workspace, code_digest
 
@@ -72,7 +72,7 @@ class Plan:
         entry, study = STAGES[stage], self.study
         keys = [{"arm": arm, "season": "", "length": length} for length in study.cells.length]
         pretrain = SimpleNamespace(length=study.pretrain.length)
-        names = {name.format(**key, pretrain=pretrain) for name in entry.params for key in keys}
+        names = {name.format(**key, pretrain=pretrain) for name in tracked(entry, study) for key in keys}
         values = study.model_dump(mode="json")
         params = {name: reduce(operator.getitem, name.split("."), values) for name in sorted(names)}
         return hashlib.md5(f"{code_digest(entry.verb)} {json.dumps(params)}".encode()).hexdigest()[:12]

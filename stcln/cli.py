@@ -241,6 +241,7 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
             from stcln.data.fetch.trials import declare
 
             workspace = declare(workspace, only)
+            stages.render(workspace)
         summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
     return _tell(summary, log)
 

@@ -87,13 +87,20 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
     """The text of dvc.yaml for a study.
 
     Args:
-        study: Only the number of its pre-training seasons matters, and whether its source is on this machine: DVC
-            then hashes data/raw but does not copy it into its cache. All else DVC takes from params.yaml.
+        study: Only the number of its pre-training seasons matters, whether its source is on this machine (DVC then
+            hashes data/raw but does not copy it into its cache), and whether what is fetched depends on the seasons.
+            All else DVC takes from params.yaml.
         checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
             elsewhere, where it is the installed package's digest in code.yaml.
     """
     stages = {name: _entry(stage, study, checkout) for name, stage in STAGES.items()}
     return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
+def render(workspace: Workspace) -> None:
+    """Write dvc.yaml again for a study that has become a trial, or is none any more; where there is one."""
+    if (path := workspace.root / "dvc.yaml").exists():
+        path.write_text(dvc_yaml(workspace.study, checkout=not (workspace.root / "code.yaml").exists()))
 
 
 def code_yaml() -> str:
@@ -122,7 +129,7 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
     """Refuse to run a stage that the study, dvc.yaml or code.yaml does not describe as it is.
 
     Raises:
-        BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs or another command than this
+        BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs, fields or commands than this
             version of stcln would; code.yaml pins another version of the code.
     """
     study, entry = workspace.study, STAGES[stage]
@@ -144,7 +151,7 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
     if pipeline.exists():
         asked = _entry(entry, study, checkout=not pinned.exists())
         found = _mapping(pipeline, remedy, "stages", stage)
-        missing = [read for read in asked["deps"] if read not in found.get("deps", [])]
+        missing = [it for key in ("deps", "params") for it in asked[key] if it not in found.get(key, [])]
         if missing or found.get("cmd") != asked["cmd"]:
             problem = f"does not name {missing[0]}" if missing else f"has the command {found.get('cmd')!r}"
             raise BadInput(f"{pipeline}, stage {stage}", problem, remedy)
@@ -189,7 +196,7 @@ def lineage_of(workspace: Workspace, stage: str, **keys: str) -> dict[str, Any]:
 
 def _made(workspace: Workspace, stage: str, keys: Mapping[str, str]) -> dict[str, Any]:
     entry, study = STAGES[stage], workspace.study
-    fields = _fill(entry.params, keys, study.pretrain.seasons, study.pretrain.length)
+    fields = _fill(tracked(entry, study), keys, study.pretrain.seasons, study.pretrain.length)
     values = study.model_dump(mode="json")
     reads = _fill(entry.reads, keys, study.pretrain.seasons, study.pretrain.length)
     return {
@@ -208,11 +215,17 @@ def _recorded(field: str, values: Mapping[str, Any], idle: Sequence[str]) -> Ite
         yield field, value
 
 
+def tracked(stage: Stage, study: Study) -> tuple[str, ...]:
+    """The fields a stage depends on; what is fetched depends on the seasons in a simulation and a trial only."""
+    whole = stage.verb == "fetch" and not study.simulated and not study.dataset.trial
+    return tuple(field for field in stage.params if not (whole and field == "cells.season"))
+
+
 def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:
     keys = {key: f"${{item.{key}}}" for key in stage.over}
     seasons = [f"${{pretrain.seasons[{n}]}}" for n in range(len(study.pretrain.seasons))]
     command = " ".join([f"python -m stcln {stage.verb}", *(f"--{key} {item}" for key, item in keys.items())])
-    params: list[Any] = [*_fill(stage.params, keys, seasons, "${pretrain.length}")]
+    params: list[Any] = [*_fill(tracked(stage, study), keys, seasons, "${pretrain.length}")]
     reads = _fill(stage.reads, keys, seasons, "")
     if checkout:
         reads += [f"stcln/{part}" for part in (*BASE, *CODE[stage.verb])]

@@ -87,3 +87,21 @@ def test_a_key_outside_the_study_is_named(tmp_path: Path) -> None:
     make(tmp_path / "w", "demo", None)
     with pytest.raises(BadInput, match=r"cells.season: no season '1999' among \['2018', '2019'\]"):
         stages.check(Workspace(tmp_path / "w"), "prepare", season="1999")
+
+
+def test_a_further_season_makes_stale_only_what_is_fetched_by_season(tmp_path: Path) -> None:
+    make(tmp_path / "w", "flanders", "s3://bucket/cubes")
+    place = Workspace(tmp_path / "w")
+
+    def tracked() -> bool:
+        stages.check(Workspace(place.root), "fetch")
+        return "cells.season" in yaml.safe_load((place.root / "dvc.yaml").read_text())["stages"]["fetch"]["params"]
+
+    assert not tracked(), "a bucket's archive is the same whatever the seasons"
+    params = place.root / "params.yaml"
+    whole = params.read_text().replace("layout: cube", "layout: pastis")
+    params.write_text(whole.replace("  only: {}", "  only: {limit: 1}"))
+    with pytest.raises(BadInput, match=r"stage fetch: does not name cells.season; .*--update"):
+        tracked()
+    stages.render(Workspace(place.root))
+    assert tracked()
