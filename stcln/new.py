@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from stcln.data.archive import PACKED
 from stcln.errors import BadInput
 from stcln.parameters import change
 from stcln.stages import ARCHIVE, code_yaml, dvc_yaml
@@ -59,7 +60,8 @@ def make(root: Path, study: str, source: str | None) -> None:
     text = path.read_text()
     if source is not None:
         text = SOURCE.sub(lambda found: found[1] + _seen_from(root, source), text, count=1)
-        text = FILES.sub(r"\1[]", text, count=1) if Path(source).is_dir() else text
+        itself = Path(source).exists() or source.lower().endswith(PACKED)  # not a place of the study's own files
+        text = FILES.sub(r"\1[]", text, count=1) if itself else text
     root.mkdir(exist_ok=True)
     (root / "params.yaml").write_text(text)
     try:

@@ -45,6 +45,14 @@ def test_of_a_directory_of_ones_own_everything_is_taken_whatever_the_studys_sour
     assert len(Workspace(tmp_path / "v").study.dataset.files) == 1
 
 
+@pytest.mark.parametrize(("source", "files"), [("https://x.org/a/PASTIS-R.zip", ()), ("s3://x/a", ("PASTIS.zip",))])
+def test_a_source_that_is_a_file_is_taken_as_it_is_and_a_place_is_asked_for_the_studys_files(
+    tmp_path: Path, source: str, files: tuple[str, ...]
+) -> None:
+    make(tmp_path / "w", "pastis", source)
+    assert Workspace(tmp_path / "w").study.dataset.files == files
+
+
 def test_a_url_is_kept_as_it_is(tmp_path: Path) -> None:
     make(tmp_path / "w", "flanders", "s3://bucket/cubes")
     assert "  source: s3://bucket/cubes" in (tmp_path / "w/params.yaml").read_text()
