@@ -69,8 +69,8 @@ def _season(place: Workspace, season: str, classes: tuple[str, ...], rng: np.ran
     months = [str(month) for month in dates.astype("datetime64[M]")]
     splits = ("train", "validation", "test")
     validation = {
-        "tiles": 6, "listed_ids": 8, "rejected_tiles": 1, "absent_ids": 1, "images": 54, "cloud_share": 0.231,
-        "cloud_share_per_month": {month: round(0.1 + at / 20, 4) for at, month in enumerate(months)},
+        "tiles": 6, "listed_ids": 8, "rejected_tiles": 1, "absent_ids": 1, "images": 54, "invalid_share": 0.231,
+        "invalid_share_per_month": {month: round(0.1 + at / 20, 4) for at, month in enumerate(months)},
         "rejected": {"9999": "record corrupted"}, "absent": {"listed, not in the archive": ["1234"]},
         "unlisted": {"in the archive, in no list": ["5678"]},
         "findings": {"values above 32,767, clipped": {"tiles": 1, "events": 7, "by_tile": {"t1": 7}},

@@ -35,7 +35,7 @@ def dates(results: Results, masked: bool) -> Figure:
             axes.set_xticks(places, [MONTHS[int(month[-2:]) - 1] for month in months])
             axes.set_title(marked(name, results))
             if masked:
-                shares = season.validation["cloud_share_per_month"]
+                shares = season.validation["invalid_share_per_month"]
                 other = axes.twinx()
                 other.plot(places, [shares.get(m, np.nan) for m in months], "o", color=INK, markersize=3.2)
                 other.set_ylim(0, 1.04)

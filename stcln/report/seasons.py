@@ -94,7 +94,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -
 def _counts(results: Results) -> str:
     rows = []
     for name, season in results.seasons.items():
-        masked = "–" if results.study.dataset.layout in MASKLESS else f"{season.validation['cloud_share']:.1%}"
+        masked = "–" if results.study.dataset.layout in MASKLESS else f"{season.validation['invalid_share']:.1%}"
         rows.append([name, *(f"{season.validation[field]:,}" for field in COUNTS), masked])
     return _table(
         ["season", "tiles", "listed ids", "absent ids", "rejected", "images", "masked\n(cloud, nodata)"], rows

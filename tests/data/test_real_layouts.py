@@ -86,7 +86,7 @@ def test_validation_counts_what_the_store_holds(real: dict[str, Workspace], stor
     assert sum(v for split in found["pixels_per_class"].values() for v in split.values()) == labels.size
     assert set(counted) == {store.classes[k] for k in np.unique(labels)}
     valid = np.stack([store.read(tile)[1] for tile in range(len(store))])
-    assert found["cloud_share"] == pytest.approx(1 - valid.mean())
+    assert found["invalid_share"] == pytest.approx(1 - valid.mean())
     assert sum(found["dates_per_month"].values()) == 114 and found["dates_per_month"]["2017-09"] == 6
     assert set(found["reflectance_range"]) == set(store.bands)
     assert found["splits"] == {"train": 8, "validation": 4, "test": 4}

@@ -51,9 +51,9 @@ def test_every_number_is_that_of_the_tiles(tiles: list[Tile]) -> None:
     valid, images = np.concatenate([t.valid for t in tiles]), np.concatenate([t.reflectance for t in tiles])
     assert (found["tiles"], found["listed_ids"], found["absent_ids"]) == (10, 12, 2)
     assert found["unlisted"] == {"record, in no list": ["y1", "y2", "y3"]}
-    assert found["images"] == len(valid) and found["cloud_share"] == pytest.approx(1 - valid.mean())
+    assert found["images"] == len(valid) and found["invalid_share"] == pytest.approx(1 - valid.mean())
     days = np.concatenate([t.dates for t in tiles]).astype("datetime64[M]").astype(str)
-    for month, share in found["cloud_share_per_month"].items():
+    for month, share in found["invalid_share_per_month"].items():
         assert share == pytest.approx(1 - valid[days == month].mean(), abs=5e-5)
     unique = np.unique(np.concatenate([t.dates for t in tiles]))
     assert found["dates_per_month"] == {
@@ -102,7 +102,7 @@ def test_a_season_without_red_and_near_infrared_has_no_ndvi_and_no_leaves(tiles:
 
 def test_a_season_that_nobody_sees_is_counted(tiles: list[Tile]) -> None:
     found = counted([replace(tile, valid=np.zeros_like(tile.valid)) for tile in tiles])
-    assert found["cloud_share"] == 1 and found["reflectance_range"] == {} and found["ndvi"] == {}
+    assert found["invalid_share"] == 1 and found["reflectance_range"] == {} and found["ndvi"] == {}
     assert found["marks"] == {"bands": [], "values": []}
 
 

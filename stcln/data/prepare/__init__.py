@@ -66,7 +66,7 @@ def prepare(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, 
         stages.write_lineage(part, workspace, "prepare", sources, season=season)
     work.staging.clear()
     _tell(season, validation, reporter)
-    return {key: validation[key] for key in ("tiles", "rejected_tiles", "absent_ids", "images", "cloud_share")}
+    return {key: validation[key] for key in ("tiles", "rejected_tiles", "absent_ids", "images", "invalid_share")}
 
 
 def _tell(season: str, validation: Mapping[str, Any], reporter: Reporter) -> None:

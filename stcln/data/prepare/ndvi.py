@@ -49,8 +49,8 @@ class Greenness:
             seen[day[:7]] += self.seen[day]
             pixels[day[:7]] += count
         return {
-            "cloud_share": 1 - seen.total() / max(pixels.total(), 1),
-            "cloud_share_per_month": {month: round(1 - seen[month] / pixels[month], 4) for month in pixels},
+            "invalid_share": 1 - seen.total() / max(pixels.total(), 1),
+            "invalid_share_per_month": {month: round(1 - seen[month] / pixels[month], 4) for month in pixels},
         }
 
     def medians(self) -> dict[str, dict[str, float]]:
