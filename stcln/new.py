@@ -8,12 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from stcln.data.archive import PACKED
 from stcln.errors import BadInput
 from stcln.parameters import change
 from stcln.stages import ARCHIVE, code_yaml, dvc_yaml
 from stcln.storage import UNFINISHED
-from stcln.study import Study, load_study
+from stcln.study import PACKED, Study, load_study
 from stcln.workspace import PACKAGE, Workspace
 
 GITIGNORE = """\

@@ -43,10 +43,8 @@ class Stage:
     idle: tuple[str, ...] = ()
 
 
-ARCHIVE = (
-    "dataset.source", "dataset.files", "dataset.linked", "dataset.only", "dataset.layout", "dataset.root",
-    "dataset.season_start",
-)  # fmt: skip
+SOURCE = ("dataset.source", "dataset.files", "dataset.linked", "dataset.only")
+ARCHIVE = (*SOURCE, "dataset.layout", "dataset.root", "dataset.season_start")
 IN_PLACE = {"cache": False, "persist": True}  # hashed, not copied; DVC's run-cache copies all that does not persist
 MODEL = "models/finetuned/{season}/{length}/{arm}"
 FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
@@ -88,7 +86,7 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
 
     Args:
         study: Only the number of its pre-training seasons matters, whether its source is on this machine (DVC then
-            hashes data/raw but does not copy it into its cache), and whether what is fetched depends on the seasons.
+            hashes data/raw but does not copy it into its cache), and whether it never grows (it is then fetched once).
             All else DVC takes from params.yaml.
         checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
             elsewhere, where it is the installed package's digest in code.yaml.
@@ -216,9 +214,9 @@ def _recorded(field: str, values: Mapping[str, Any], idle: Sequence[str]) -> Ite
 
 
 def tracked(stage: Stage, study: Study) -> tuple[str, ...]:
-    """The fields a stage depends on; what is fetched depends on the seasons in a simulation and a trial only."""
-    whole = stage.verb == "fetch" and not study.simulated and not study.dataset.trial
-    return tuple(field for field in stage.params if not (whole and field == "cells.season"))
+    """The fields a stage depends on; a source that never grows is fetched once, whatever is read of it."""
+    once = stage.verb == "fetch" and study.dataset.fixed
+    return SOURCE if once else stage.params
 
 
 def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:

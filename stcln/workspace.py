@@ -18,7 +18,7 @@ TRAIN = (*SEE, "data/loader.py", "training")
 CODE: dict[str, tuple[str, ...]] = {
     "fetch": (
         "data/archive.py", "data/fetch", "data/only.py", "data/readers/__init__.py", "data/readers/pastis_files.py",
-        "data/readers/tfrecord.py", "data/simulate", "data/tile.py",
+        "data/readers/reading.py", "data/readers/tfrecord.py", "data/simulate", "data/tile.py",
     ),
     "prepare": (*READ, "data/archive.py", "data/only.py", "data/pool.py", "data/prepare", "data/readers"),
     "pretrain": TRAIN,

@@ -89,19 +89,26 @@ def test_a_key_outside_the_study_is_named(tmp_path: Path) -> None:
         stages.check(Workspace(tmp_path / "w"), "prepare", season="1999")
 
 
-def test_a_further_season_makes_stale_only_what_is_fetched_by_season(tmp_path: Path) -> None:
-    make(tmp_path / "w", "flanders", "s3://bucket/cubes")
+@pytest.mark.parametrize(
+    ("study", "source", "by_season"),
+    [("pastis", None, False), ("pastis", "https://x.org/a.zip", False), ("flanders", "s3://bucket/cubes", True)],
+)
+def test_a_further_season_does_not_fetch_a_source_again_that_never_grows(
+    tmp_path: Path, study: str, source: str | None, by_season: bool
+) -> None:
+    make(tmp_path / "w", study, source)
     place = Workspace(tmp_path / "w")
 
     def tracked() -> bool:
         stages.check(Workspace(place.root), "fetch")
         return "cells.season" in yaml.safe_load((place.root / "dvc.yaml").read_text())["stages"]["fetch"]["params"]
 
-    assert not tracked(), "a bucket's archive is the same whatever the seasons"
+    assert tracked() is by_season
+    if by_season:
+        return
     params = place.root / "params.yaml"
-    whole = params.read_text().replace("layout: cube", "layout: pastis")
-    params.write_text(whole.replace("  only: {}", "  only: {limit: 1}"))
-    with pytest.raises(BadInput, match=r"stage fetch: does not name cells.season; .*--update"):
+    params.write_text(params.read_text().replace("  only: {}", "  only: {limit: 1}"))
+    with pytest.raises(BadInput, match=r"stage fetch: does not name seed; .*--update"):
         tracked()
     stages.render(Workspace(place.root))
-    assert tracked()
+    assert tracked(), "a trial takes tiles of every season"

@@ -13,7 +13,7 @@ from upath import UPath
 
 from stcln import storage
 from stcln.errors import BadInput, NoAnswer, beneath, no_answer, refusals_of_a_server
-from stcln.study import Dataset
+from stcln.study import PACKED, Dataset
 from stcln.workspace import Workspace
 
 LINKED = storage.LINKED
@@ -22,7 +22,6 @@ VERSION = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "cre
 """Where a file system says which version of a file it holds; the first that it knows counts."""
 SHOWN = 3
 WHERE = "params.yaml, field dataset.source"
-PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def link(dataset: Dataset) -> dict[str, Any]:

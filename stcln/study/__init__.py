@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stcln.errors import BadInput
-from stcln.study.dataset import Dataset, Only, Pin, Role, Simulation, Splits, first_day
+from stcln.study.dataset import PACKED, Dataset, Only, Pin, Role, Simulation, Splits, first_day
 from stcln.study.learning import (
     Arm,
     Compute,
@@ -24,8 +24,8 @@ from stcln.study.learning import (
 from stcln.study.part import Name, Part
 
 __all__ = [
-    "YEAR", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask", "Method", "Model", "Only",
-    "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day", "load_study",
+    "PACKED", "YEAR", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask", "Method", "Model",
+    "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day", "load_study",
 ]  # fmt: skip
 
 YEAR = re.compile("[1-9][0-9]{3}")

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from stcln.study.part import Count, MonthDay, Part
 
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # archives of many files in one
+
 
 class Pin(Part):
     """What a file of the source is known to be."""
@@ -94,6 +96,14 @@ class Dataset(Part):
         """Whether the source is a path on this machine: data/raw then leads to it, or can be had from it again."""
         elsewhere = self.source == "simulated" or self.source.startswith("zenodo:") or "://" in self.source
         return self.source.startswith("file:") or not elsewhere
+
+    @property
+    def fixed(self) -> bool:
+        """Whether all of a source is taken that never grows, a Zenodo record or packed archives: not by season."""
+        packed = self.source.lower().endswith(PACKED) or bool(
+            self.files and all(n.endswith(PACKED) for n in self.files)
+        )
+        return not self.trial and (self.source.startswith("zenodo:") or packed)
 
     def start(self, season: str) -> date:
         """Day 0 of a season's positions."""
