@@ -27,6 +27,8 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.workspace import Workspace
 
+pytestmark = pytest.mark.rounds
+
 SIZE = 3_000_000
 CHUNK = 1 << 16
 
