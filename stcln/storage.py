@@ -33,8 +33,8 @@ def whole_directory(target: Path) -> Iterator[Path]:
     for suffix in ("part", "old"):
         for left in target.parent.glob(f".{target.name}.*.{suffix}"):  # of a killed run
             shutil.rmtree(left, ignore_errors=True)
-    part.mkdir(parents=True)
     try:
+        part.mkdir(parents=True)  # in here: a signal may come at once
         yield part
         if target.exists():
             old = part.with_suffix(".old")
