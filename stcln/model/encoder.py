@@ -3,13 +3,17 @@
 A mask here is true where a pixel was SEEN. What it leaves out is never read: not as a value, not in a statistic.
 """
 
+from itertools import product
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from stcln.model.attention import attend, precise
+from stcln.model.dropout import drop, rectify_and_drop
 
 DROPOUT = 0.1
 ANGLE_BASE = 1000.0
-TOKENS = 32_768  # pixels x dates at once where no gradient is needed; the base size takes about 10 kB for each
+TOKENS = 8_192  # pixels x dates at once where no gradient is needed: what is between two products stays in the cache
 
 
 def visible(valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -30,6 +34,13 @@ def visible(valid: Tensor, size: tuple[int, int]) -> Tensor:
     real = valid.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
     real = real | ~real.any(dim=1, keepdim=True)
     return valid | (real & ~valid.any(dim=1, keepdim=True))
+
+
+def hiding(valid: Tensor | None) -> Tensor | None:
+    """A mask that hides something, or None. A CUDA device is not asked: it would have to be waited for."""
+    if valid is None or valid.device.type != "cpu" or torch.compiler.is_compiling():
+        return valid
+    return None if bool(valid.all()) else valid
 
 
 def encode_positions(positions: Tensor, width: int, heads: int) -> Tensor:
@@ -72,16 +83,16 @@ class SeriesNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
 
-    def forward(self, series: Tensor, seen: Tensor | None) -> Tensor:
-        """Normalise [N,T,D], in float32 whatever comes; seen: bool [N,T] or None for all."""
-        grouped = series.float().reshape(*series.shape[:2], self.groups, -1)
-        variance, mean = torch.var_mean(grouped, dim=-1, correction=0)  # [N,T,groups], of each date alone
-        share = torch.ones_like(mean[..., :1]) if seen is None else seen[..., None].float()
-        share = share / share.sum(dim=1, keepdim=True)
-        centre = (share * mean).sum(dim=1, keepdim=True)
-        spread = (share * (variance + (mean - centre).square())).sum(dim=1, keepdim=True)
-        normal: Tensor = (grouped - centre[..., None]) * torch.rsqrt(spread + 1e-5)[..., None]
-        return normal.flatten(-2) * self.weight + self.bias
+    def forward(self, series: Tensor, seen: Tensor | None, places: Tensor) -> Tensor:
+        """Normalise [B,P,T,D] in float32 or better and add places [B,1,T,D]; seen: bool [B,P,T] or None for all."""
+        grouped = precise(series).view(*series.shape[:-1], self.groups, -1)
+        variance, mean = torch.var_mean(grouped, dim=-1, correction=0)  # [B,P,T,groups], of each date alone
+        share = torch.ones_like(mean[..., :1]) if seen is None else seen[..., None].to(mean.dtype)
+        share = share / share.sum(dim=-2, keepdim=True)
+        centre = (share * mean).sum(dim=-2, keepdim=True)
+        spread = (share * (variance + (mean - centre).square())).sum(dim=-2, keepdim=True)
+        scale = torch.rsqrt(spread + 1e-5)[..., None] * self.weight.view(self.groups, -1)
+        return torch.addcmul(places + self.bias, (grouped - centre[..., None]).flatten(-2), scale.flatten(-2))
 
 
 class Layer(nn.Module):
@@ -101,25 +112,13 @@ class Layer(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def attend(self, series: Tensor, seen: Tensor | None) -> Tensor:
-        """Multi-head self-attention over [N,T,D]; nobody looks at a date that seen (bool [N,T]) leaves out."""
-        N, T, D = series.shape
-        query, key, value = self.qkv(series).view(N, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if seen is None else seen[:, None, None, :],
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )
-        projected: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return projected
-
     def forward(self, series: Tensor, seen: Tensor | None) -> Tensor:
-        """[N,T,D] -> [N,T,D]."""
-        series = self.norm1(series + self.dropout(self.attend(series, seen)))
-        hidden = self.dropout(F.relu(self.widen(series)))
-        result: Tensor = self.norm2(series + self.dropout(self.narrow(hidden)))
+        """[N,T,D] -> [N,T,D]; nobody looks at a date that seen (bool [N,T]) leaves out."""
+        p = self.dropout.p if self.training else 0.0
+        attended = drop(self.out(attend(self.qkv(series), self.heads, seen, p)), p)
+        series = self.norm1(series + attended)
+        hidden = rectify_and_drop(self.widen(series), p)
+        result: Tensor = self.norm2(series + drop(self.narrow(hidden), p))
         return result
 
 
@@ -156,45 +155,75 @@ class Encoder(nn.Module):
         Returns:
             Temporal features [B,H,W,T,D] and spatial features [B,T,D,H,W]; both are 0 where a date does not count.
         """
-        if valid is None:
-            spatial = self._convolve(images, None)
-            return self._along_time(spatial, positions, None), spatial
-        seen = visible(valid, (images.shape[-2], images.shape[-1]))
-        hidden = ~valid[:, :, None] if valid.dim() == 4 else ~valid[:, :, None, None, None]
-        spatial = self._convolve(images.masked_fill(hidden, 0.0), seen)
-        temporal = self._along_time(spatial, positions, seen)
-        temporal = temporal.masked_fill(~seen.permute(0, 2, 3, 1)[..., None], 0.0)
-        return temporal, spatial.masked_fill(~seen[:, :, None], 0.0)
+        B, T, _, H, W = images.shape
+        seen = None
+        valid = hiding(valid)
+        if valid is not None:
+            seen = visible(valid, (H, W))
+            images = images.masked_fill(~valid.view(*valid.shape[:2], 1, *(valid.shape[2:] or (1, 1))), 0.0)
+        series = self._convolve(images, seen)
+        dates = None if seen is None else seen.flatten(2).transpose(1, 2)  # [B,HW,T]
+        if dates is not None:
+            series = series.masked_fill(~dates[..., None], 0.0)
+        temporal = self._along_time(series, positions, dates)
+        if dates is not None:
+            temporal = temporal.masked_fill(~dates[..., None], 0.0)
+        temporal, series = (features.view(B, H, W, T, self.width) for features in (temporal, series))
+        return temporal, series.permute(0, 3, 4, 1, 2)
 
     def _convolve(self, images: Tensor, seen: Tensor | None) -> Tensor:
-        """[B,T,C,H,W] -> [B,T,D,H,W]. In training only real dates are convolved: BatchNorm learns from nothing else."""
+        """[B,T,C,H,W] -> [B,HW,T,D]. In training only real dates are convolved: BatchNorm learns from nothing else."""
+        if not (self.training or _whole()):
+            return self._convolve_in_parts(images)
         B, T = images.shape[:2]
         flat = images.flatten(0, 1)
         if seen is None or not self.training:
-            features: Tensor = self.body(self.stem(flat))
-            return features.view(B, T, *features.shape[1:])
-        real = seen.flatten(2).any(dim=2).flatten()
-        dense: Tensor = self.body(self.stem(flat[real]))
-        return dense.new_zeros(B * T, *dense.shape[1:]).index_put((real,), dense).view(B, T, *dense.shape[1:])
+            dense = self._features(flat)
+        else:
+            real = seen.flatten(2).any(dim=2).flatten()
+            some = self._features(flat[real])
+            dense = some.new_zeros(B * T, *some.shape[1:]).index_put((real,), some)
+        return dense.view(B, T, -1, self.width).transpose(1, 2).contiguous()
 
-    def _along_time(self, spatial: Tensor, positions: Tensor, seen: Tensor | None) -> Tensor:
-        """[B,T,D,H,W] -> [B,H,W,T,D], all pixels at once, or part by part where no gradient is needed."""
-        B, T, D, H, W = spatial.shape
-        series = spatial.flatten(3).permute(0, 3, 1, 2)  # [B,HW,T,D]
+    def _convolve_in_parts(self, images: Tensor) -> Tensor:
+        """As `_convolve`, some dates after the others, each put where it belongs."""
+        B, T, _, H, W = images.shape
+        series: Tensor | None = None
+        step = max(1, TOKENS // (H * W))
+        for b, start in product(range(B), range(0, T, step)):
+            features = self._features(images[b, start : start + step]).flatten(1, 2)
+            if series is None:
+                series = features.new_empty(B, H * W, T, self.width)
+            series[b, :, start : start + step] = features.transpose(0, 1)
+        assert series is not None
+        return series
+
+    def _features(self, images: Tensor) -> Tensor:
+        """[N,C,H,W] -> [N,H,W,D]."""
+        dense: Tensor = self.body(self.stem(images.contiguous(memory_format=torch.channels_last)))
+        return dense.permute(0, 2, 3, 1)
+
+    def _along_time(self, series: Tensor, positions: Tensor, seen: Tensor | None) -> Tensor:
+        """[B,HW,T,D] -> the same, all pixels at once, or part by part where no gradient is needed."""
         places = encode_positions(positions, self.width, self.heads)[:, None]
-        dates = None if seen is None else seen.flatten(2).transpose(1, 2)  # [B,HW,T]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._transform(series, places, dates).view(B, H, W, T, D)
+        if _whole():
+            return self._transform(series, places, seen)
+        B, P, T, _ = series.shape
+        result = torch.empty_like(series, dtype=torch.promote_types(series.dtype, torch.float32))
         step = max(1, TOKENS // (B * T))
-        parts = [slice(start, start + step) for start in range(0, H * W, step)]
-        done = [self._transform(series[:, p], places, None if dates is None else dates[:, p]) for p in parts]
-        return torch.cat(done, dim=1).view(B, H, W, T, D)
+        for part in (slice(start, start + step) for start in range(0, P, step)):
+            result[:, part] = self._transform(series[:, part], places, None if seen is None else seen[:, part])
+        return result
 
     def _transform(self, series: Tensor, places: Tensor, seen: Tensor | None) -> Tensor:
         """Norm, positions [B,1,T,D] and layers over series [B,P,T,D]; seen: bool [B,P,T]."""
         flat = None if seen is None else seen.flatten(0, 1)
-        x: Tensor = self.norm(series.flatten(0, 1), flat).view(series.shape) + places
-        x = x.flatten(0, 1)
+        x: Tensor = self.norm(series, seen, places).flatten(0, 1)
         for layer in self.layers:
             x = layer(x, flat)
         return x.view(series.shape)
+
+
+def _whole() -> bool:
+    """Whether everything is computed at once: for gradients, and for a graph that is written down."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()

@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-ROWS = 1024  # pixels whose attention over all others is held at once where no gradient is needed
+from stcln.model.attention import precise
+
+SCORES = 1 << 22  # pairs of pixels scored at once where no gradient is needed
 
 
 def _mix(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Softmax attention of [B,P,E] over [B,Q,E] on values [B,Q,D], in float32: a score sums T x D products."""
+    """Softmax attention of [B,P,E] over [B,Q,E] on values [B,Q,D], `precise`: a score sums T x D products."""
     with torch.autocast(query.device.type, enabled=False):
-        scores = scale * (query.float() @ key.float().transpose(1, 2))
-        return scores.softmax(dim=-1) @ value.float()
+        scores = scale * (precise(query) @ precise(key).transpose(1, 2))
+        return scores.softmax(dim=-1) @ precise(value)
 
 
 class SpatioTemporalAttention(nn.Module):
@@ -41,16 +43,18 @@ class SpatioTemporalAttention(nn.Module):
             Logits float32 [B,K,H,W].
         """
         B, H, W, _, D = temporal.shape
+        likeness = self.query.weight.t() @ self.key.weight  # both projections in one: (W1 t) (W2 s) = t (W1' W2) s
         if seen is None:
             peak = temporal.amax(dim=3)
         else:
             peak = temporal.masked_fill(~seen.permute(0, 2, 3, 1)[..., None], -torch.inf).amax(dim=3)
         value = self.value(peak).flatten(1, 2)  # [B,HW,D]
-        query = self.query(temporal).flatten(3).flatten(1, 2)  # [B,HW,TD]
-        key = self.key(spatial.permute(0, 3, 4, 1, 2)).flatten(3).flatten(1, 2)
+        query = (temporal @ likeness).flatten(3).flatten(1, 2)  # [B,HW,TD]
+        key = spatial.permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             mixed = _mix(query, key, value, D**-0.5)
         else:
-            mixed = torch.cat([_mix(rows, key, value, D**-0.5) for rows in query.split(ROWS, dim=1)], dim=1)
+            rows = max(1, SCORES // (H * W))
+            mixed = torch.cat([_mix(some, key, value, D**-0.5) for some in torch.split(query, rows, dim=1)], dim=1)
         logits: Tensor = self.classify(self.blend * mixed + value)
-        return logits.float().transpose(1, 2).reshape(B, -1, H, W)
+        return precise(logits).transpose(1, 2).reshape(B, -1, H, W)

@@ -6,7 +6,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from stcln.model.encoder import Encoder, visible
+from stcln.model.encoder import Encoder, hiding, visible
 from stcln.model.heads import SpatioTemporalAttention
 
 Size = Literal["tiny", "base", "large"]
@@ -74,6 +74,7 @@ class STCLN(nn.Module):
         Returns:
             Logits float32 [B,K,H,W].
         """
+        valid = hiding(valid)
         temporal, spatial = self.encoder(images, positions, valid)
         seen = None if valid is None else visible(valid, (images.shape[-2], images.shape[-1]))
         logits: Tensor = self.head(temporal, spatial, seen)

@@ -123,7 +123,7 @@ def test_parts_computed_one_after_the_other_equal_the_whole(monkeypatch):
     network = small()
     whole = network(images, positions, valid).detach()
     monkeypatch.setattr(encoder_module, "TOKENS", 40)
-    monkeypatch.setattr(heads, "ROWS", 10)
+    monkeypatch.setattr(heads, "SCORES", 490)
     with torch.inference_mode():
         torch.testing.assert_close(network(images, positions, valid), whole, atol=1e-5, rtol=0)
 
