@@ -6,7 +6,9 @@ mask leaves out. Left out are norms, activations, softmax, sums, masks and the e
 
 from torch import nn
 
+from stcln.model.checkpoint import Card
 from stcln.model.network import Config
+from stcln.model.windows import cover, stride
 
 KERNEL = 3 * 3  # of every convolution
 BACKWARD = 2  # a training step costs its forward pass and twice that again: gradients of features and of weights
@@ -41,3 +43,30 @@ def multiply_adds(config: Config, dates: int, height: int, width: int) -> int:
 def training(forward: int) -> int:
     """Multiply-adds of a training step from those of its forward pass; the optimiser's are left out."""
     return (1 + BACKWARD) * forward
+
+
+def config_of(card: Card) -> Config:
+    """The dimensions of a card's network."""
+    return Config.of(card.size, len(card.bands), len(card.classes))
+
+
+def tile_multiply_adds(card: Card, dates: int, height: int, width: int) -> int:
+    """Multiply-adds of `predict_tile`, which computes the pixels where its windows overlap several times.
+
+    Args:
+        card: Of the classifier.
+        dates: T.
+        height: Of the tile, in pixels.
+        width: Of the tile, in pixels.
+    """
+    rows, columns, window = cover(card, height, width)
+    return len(rows) * len(columns) * multiply_adds(config_of(card), dates, *window)
+
+
+def map_multiply_adds(card: Card, dates: int) -> float:
+    """Multiply-adds for a pixel of a map much larger than a window, as `predict` maps a cube.
+
+    A map is computed in rectangles; the windows that two of them share, and both compute, count once.
+    """
+    window = multiply_adds(config_of(card), dates, card.window, card.window)
+    return window / stride(card.window) ** 2
