@@ -57,11 +57,11 @@ def read(workspace: Workspace, stage: str, output: Path) -> dict[str, Any] | Non
     """The record of the run here that made the output which stands; None if it was made elsewhere, or never."""
     path = workspace.run_record(stage)
     try:
-        found: dict[str, Any] = read_json(path) if path.exists() else {}
+        found = read_json(path)
     except BadInput:  # no result rests on it
         return None
     made = _version_of(output)
-    return found if made and found.get("output") == made else None
+    return found if made and isinstance(found, dict) and found.get("output") == made else None
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def test_the_study_and_dvc_repro_write_the_same_lock_and_a_second_study_computes
         assert "up to date" in real_study.call(toy.root, "-m", "dvc", "status")
     steps = len(fresh.plan.steps())
     assert f"0 of {steps} stood, {steps} run" in said
-    assert "(simulated data)" in said and f"report: {fresh.root / 'reports/study/index.html'}" in said
+    assert "(simulated data)" in said and f"report: {fresh.root / 'reports/index.html'}" in said
     assert f"{steps} of {steps} stood, 0 run" in real_study.call(fresh.root, "-m", "orchestration.study")
 
 
