@@ -127,7 +127,7 @@ def report(workspace: Workspace) -> Shown:
 
 
 def page(workspace: Workspace) -> Path:
-    """The report's page: the one with seconds and energy, if the run that made what stands was on this machine."""
+    """The report's page: the one with seconds and energy, if the last run on this machine made what stands."""
     here = taken(workspace, "report", workspace.report) is not None
     return (workspace.report.parent if here else workspace.report) / "index.html"
 
@@ -171,7 +171,7 @@ def pooled(found: Mapping[str, Any], seasons: Sequence[str]) -> dict[str, float]
 
 
 def _took(workspace: Workspace, stage: str, output: Path) -> Shown:
-    """What the step took; nothing where the run that made its output was not on this machine."""
+    """What the step took; nothing where its last run on this machine, if any, did not make its output."""
     found = taken(workspace, stage, output)
     if found is None:
         return {}

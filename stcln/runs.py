@@ -54,7 +54,7 @@ def record(workspace: Workspace, stage: str, output: Path) -> Iterator[dict[str,
 
 
 def read(workspace: Workspace, stage: str, output: Path) -> dict[str, Any] | None:
-    """The record of the run here that made the output which stands; None if it was made elsewhere, or never."""
+    """The record of the stage's last run here, if that made the output which stands; else None."""
     path = workspace.run_record(stage)
     try:
         found = read_json(path)

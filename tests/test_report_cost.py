@@ -67,8 +67,10 @@ def test_beside_it_stand_seconds_and_energy_of_the_cells_that_ran_here(place: Wo
     page = (place.report.parent / "index.html").read_text()
     texts = ("1,234", "3,000", "2.50", "10.0", "1,234", "10.0", "4.56")  # 3,000 s of 12 W are 10 Wh
     assert "".join(f"<td>{text}</td>" for text in texts) in page
-    assert page.count("<td>not run here</td>") == 2, "the training and evaluation of the other cell"
-    assert "2 of 5 steps were run here" in page and "12 W for a busy core, an assumption" in page
+    assert page.count("<td>no record here</td>") == 2, "the training and evaluation of the other cell"
+    assert (
+        "2 of 5 trainings and evaluations have a record here" in page and "12 W for a busy core, an assumption" in page
+    )
     found = storage.read_json(place.report.parent / "cost.json")
     assert found["training 2018-full-scratch"]["watt_hours"] == pytest.approx(10)
     assert found["training 2018-full-pretrained"] is None and found["pretrain"] is None
@@ -85,7 +87,10 @@ def test_a_model_that_came_from_elsewhere_is_not_given_the_seconds_of_another(pl
 def test_where_nothing_ran_here_the_page_says_so_and_shows_no_zero(place: Workspace) -> None:
     files(place)
     page = (place.report.parent / "index.html").read_text()
-    assert "No step of this study was run here" in page and page.count("<td>not run here</td>") == 4
+    assert (
+        "No training or evaluation of what stands has a record here" in page
+        and page.count("<td>no record here</td>") == 4
+    )
 
 
 def test_a_record_of_an_older_version_counts_as_none(place: Workspace) -> None:

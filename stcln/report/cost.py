@@ -24,7 +24,7 @@ HEAD_MEASURED = (
     "training\ns", "training\nCPU s", "training\nGB", "training\nWh", "evaluation\ns", "evaluation\nWh",
     "predicting\ns a km² tested",
 )  # fmt: skip
-NOT_HERE = "not run here"
+NO_RECORD = "no record here"
 COUNTED = (
     "mIoU on the cell's own season. Multiply-adds of matrix products and convolutions, counted; FLOPs are twice as "
     "many. Left out: norms, activations, softmax, the optimiser. Of a map much larger than a window, whose windows "
@@ -35,7 +35,8 @@ COUNTED = (
 MEASURED = (
     "Seconds by the clock and CPU seconds are of the whole step and all seeds, start-up and reading included; what an "
     "interrupted run had spent before is not in them. Memory is the step's highest. Seconds a km² are of predicting "
-    "alone, for one model. They are of the run here that made what stands, and another run takes others."
+    "alone, for one model. They are of the last run here, if it made what stands; what came by `dvc pull` or from the "
+    "cache may have no record."
 )
 ENERGY = (
     f"Energy is an estimate: CPU seconds × {WATTS:g} W for a busy core, an assumption ({SOURCE}), and what a GPU's own "
@@ -114,7 +115,11 @@ def section(results: Results, measured: Measured | None = None) -> str:
 def markdown(results: Results) -> tuple[list[str], Iterable[Sequence[str]], list[str]]:
     """Head and rows of the table, and what is said below it."""
     head = ["trained", "length", "arm", *(name.replace("\n", " ") for name in HEAD[2:])]
-    return head, ([r.season, r.length, r.arm, *r.texts()] for r in rows(results)), [_pretraining(results), COUNTED]
+    return (
+        head,
+        ([r.season, r.length, r.arm, *r.texts()] for r in rows(results)),
+        [_pretraining(results), COUNTED, ELSEWHERE],
+    )
 
 
 def summary(results: Results) -> list[dict[str, Any]]:
@@ -126,9 +131,10 @@ def _pretraining(results: Results) -> str:
     found = results.pretraining
     if not found or "multiply_adds" not in found:
         return "No pre-training to count."
+    epochs = len(found["epochs"])
     return (
         f"Pre-training, once for all pretrained arms: {si(found['multiply_adds'])} multiply-adds in "
-        f"{len(found['epochs'])} epochs."
+        f"{epochs} epoch{'s' * (epochs != 1)}."
     )
 
 
@@ -137,10 +143,10 @@ def _taken(measured: Measured, row: Row) -> list[str]:
         measured.cells[row.season, row.length, row.arm][step] for step in ("training", "evaluation")
     )
     return [
-        training.text("seconds") if training else NOT_HERE, *_texts(training, "cpu_seconds", "gigabytes", "watt_hours"),
-        evaluation.text("seconds") if evaluation else NOT_HERE, *_texts(evaluation, "watt_hours", "seconds_per_km2"),
-    ]  # fmt: skip
+        *_texts(training, "seconds", "cpu_seconds", "gigabytes", "watt_hours"),
+        *_texts(evaluation, "seconds", "watt_hours", "seconds_per_km2"),
+    ]
 
 
 def _texts(taken: Taken | None, *names: str) -> list[str]:
-    return [taken.text(name) if taken else "–" for name in names]
+    return [taken.text(name) for name in names] if taken else [NO_RECORD, *"–" * (len(names) - 1)]

@@ -57,7 +57,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the steps of a study took; None where the run that made what stands was not here.
+    """What the steps of a study took; None where the last run here, if any, did not make what stands.
 
     Attributes:
         pretraining: Of the encoder.
@@ -85,17 +85,19 @@ class Measured:
             )
         if known:
             devices, days = sorted({one.device for one in known}), sorted({one.day for one in known})
-            energy = sum(one.watt_hours or 0 for one in known)
-            counted = sum(one.watt_hours is not None for one in known)
+            energy = [one.watt_hours for one in known if one.watt_hours is not None]
             said.append(
-                f"{len(known)} of {len(steps)} steps were run here, on {' and '.join(devices)}, "
-                f"{' to '.join(dict.fromkeys((days[0], days[-1])))}: {sum(one.seconds for one in known):,.0f} s in "
-                f"all, and {three(energy)} Wh by the {counted} whose energy is known."
+                f"{len(known)} of {len(steps)} trainings and evaluations have a record here: "
+                f"{' and '.join(devices)}, {' to '.join(dict.fromkeys((days[0], days[-1])))}, "
+                f"{sum(one.seconds for one in known):,.0f} s in all, and {three(sum(energy))} Wh by the {len(energy)} "
+                "whose energy is known."
             )
-        return said or ["No step of this study was run here: what stands came from elsewhere."]
+        return said or [
+            "No training or evaluation of what stands has a record here: it came from elsewhere, or from the cache."
+        ]
 
     def json(self) -> dict[str, Any]:
-        """By step; null where it was not run here."""
+        """By step; null without a record."""
         return {name: taken and asdict(taken) for name, taken in self.steps()}
 
 
@@ -116,7 +118,7 @@ def measured(workspace: Workspace) -> Measured:
 
 
 def taken(workspace: Workspace, stage: str, output: Path) -> Taken | None:
-    """What a stage took, if the run that made its output was here."""
+    """What a stage took in its last run here, if that made the output which stands."""
     record = runs.read(workspace, stage, output)
     try:
         return Taken.of(record) if record else None
