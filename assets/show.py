@@ -20,6 +20,8 @@ from stcln.data.archive import simulated
 from stcln.data.only import words
 from stcln.data.store import SeasonStore
 from stcln.report.maps import reconstruction
+from stcln.report.measured import taken
+from stcln.stages import evaluate_stage, finetune_stage, name_of
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
@@ -54,7 +56,7 @@ def store(workspace: Workspace, season: str) -> Shown:
 
 
 def encoder(workspace: Workspace) -> Shown:
-    """Of the pre-trained encoder: its loss by epoch, and what was hidden of a sample and rebuilt."""
+    """Of the pre-trained encoder: its loss by epoch, its cost, and what was hidden of a sample and rebuilt."""
     home = workspace.pretrained
     history, bands = read_json(home / "history.json"), read_json(home / "card.json")["bands"]
     shown, drawn = _learning({"encoder": history}), {}
@@ -65,25 +67,30 @@ def encoder(workspace: Workspace) -> Shown:
     return {
         **shown,
         **_plain(history),
+        **_took(workspace, "pretrain", home),
         "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}, simulated(workspace)),
         **_lies(home),
     }
 
 
 def models(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
-    """Of a cell's models: loss and validation score, and both by epoch, a line a seed."""
+    """Of a cell's models: loss and validation score, both by epoch, a line a seed; multiply-adds of a training."""
+    stage = name_of(finetune_stage(workspace.study, arm), season=season, length=length, arm=arm)
     home = workspace.finetuned(season, length, arm)
     histories = {path.parent.name: read_json(path) for path in sorted(home.glob("seed-*/history.json"))}
     return {
         **_learning(histories),
         "seeds": float(len(histories)),
+        **numbers({"multiply_adds": fmean(history["multiply_adds"] for history in histories.values())}),
+        **_took(workspace, stage, home),
         "pictures": pictures.sheet(_curves(histories), simulated(workspace)),
         **_lies(home),
     }
 
 
 def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
-    """Of a cell: mean scores on its own season, plainly, and on others, by name; each seed's; maps and confusion."""
+    """Of a cell: mean scores on its own season, plainly, and on others, by name; each seed's; cost; maps, confusion."""
+    stage = name_of(evaluate_stage(workspace.study, arm), season=season, length=length, arm=arm)
     home = workspace.cell(season, length, arm)
     found = read_json(home / "scores.json")
     classes: list[str] = found["classes"]
@@ -94,6 +101,8 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
     return {
         **numbers(pooled(found, [season])),
         **{f"{k}_{other}": v for other in others for k, v in numbers(pooled(found, [other])).items()},
+        **numbers(found["cost"]),
+        **_took(workspace, stage, home),
         "scores": _table(_rows(found)),
         "pictures": pictures.sheet({**_maps(home / "maps.npz", classes, ignore), **drawn}, found["simulated"]),
         "simulated": found["simulated"],
@@ -111,10 +120,16 @@ def report(workspace: Workspace) -> Shown:
         "finding": found["finding"],
         **({"trial": f"a trial on {trial}"} if trial else {}),
         "report": dg.MetadataValue.md((home / "report.md").read_text().replace("figure3.png", drawn)),
-        "page": dg.MetadataValue.path(home / "index.html"),
+        "page": dg.MetadataValue.path(page(workspace)),
         "simulated": simulated(workspace),
         **_lies(home),
     }
+
+
+def page(workspace: Workspace) -> Path:
+    """The report's page: the one with seconds and energy, if the last run on this machine made what stands."""
+    here = taken(workspace, "report", workspace.report) is not None
+    return (workspace.report.parent if here else workspace.report) / "index.html"
 
 
 def champion(workspace: Workspace) -> Shown:
@@ -153,6 +168,18 @@ def pooled(found: Mapping[str, Any], seasons: Sequence[str]) -> dict[str, float]
     """Each metric's mean over seeds and the named seasons."""
     tests = [seed["tests"][season] for seed in found["seeds"] for season in seasons]
     return {name: fmean(test[name] for test in tests) for name in METRICS}
+
+
+def _took(workspace: Workspace, stage: str, output: Path) -> Shown:
+    """What the step took; nothing where its last run on this machine, if any, did not make its output."""
+    found = taken(workspace, stage, output)
+    if found is None:
+        return {}
+    took = {
+        "step_seconds": found.seconds, "cpu_seconds": found.cpu_seconds, "peak_memory_gb": found.gigabytes,
+        "energy_wh_estimate": found.watt_hours, "predict_seconds_per_km2": found.seconds_per_km2,
+    }  # fmt: skip
+    return numbers({name: value for name, value in took.items() if value is not None})
 
 
 def _lies(directory: Path) -> Shown:

@@ -16,6 +16,7 @@ from dagster._core.definitions.data_version import extract_data_version_from_ent
 
 from assets import Plan, assets, checks
 from assets.plan import SEASONS, Step
+from assets.show import page
 from orchestration.home import make_home, workspace_root
 from orchestration.resources import Resources, resources
 from stcln.errors import BadInput
@@ -143,7 +144,7 @@ def main() -> int:
         print(f"study: {error}", file=sys.stderr)
         return 2
     say(brief(read_json(plan.workspace.report / "report.json")))
-    say(f"report: {plan.workspace.report / 'index.html'}")
+    say(f"report: {page(plan.workspace)}")
     say(f"{len(steps) - runs} of {len(steps)} stood, {runs} run, {time.perf_counter() - began:.0f} s")
     return 0
 

@@ -236,13 +236,15 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
     stages.check(workspace, stage, **keys)
     step = getattr(import_module(STEPS[verb]), verb)
     name = stages.name_of(stage, **keys)
-    with ExitStack() as stack, runs.alone(workspace, name), runs.record(workspace, name):
+    output = workspace.root / stages.STAGES[stage].writes.format(**keys)
+    with ExitStack() as stack, runs.alone(workspace, name), runs.record(workspace, name, output) as more:
         if only is not None:
             from stcln.data.fetch.trials import declare
 
             workspace = declare(workspace, only)
             stages.render(workspace)
         summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
+        more["summary"] = summary
     return _tell(summary, log)
 
 

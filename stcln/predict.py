@@ -26,10 +26,9 @@ from stcln.geotiff import NODATA, Grid, create
 from stcln.model.checkpoint import Card, load_classifier
 from stcln.model.compute import Device, pick
 from stcln.model.served import CARD_KEY, read_onnx
-from stcln.model.windows import Predictor, predict_tile, predictor, starts
+from stcln.model.windows import OVERLAP, Predictor, predict_tile, predictor, starts
 from stcln.study import YEAR, Compute, Length
 
-OVERLAP = 0.5
 ALIGNED = 1e-3  # of a pixel
 
 

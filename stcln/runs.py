@@ -1,32 +1,47 @@
-"""What differs between equal runs, kept outside a stage's outputs: when, where, for how long, with which versions."""
+"""What differs between equal runs, kept outside a stage's outputs: when, where, with which versions, at what cost."""
 
 import fcntl
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from stcln.errors import BadInput
-from stcln.storage import write_json
+from stcln.meter import Meter
+from stcln.storage import digest, read_json, write_json
 from stcln.workspace import Workspace
 
 PACKAGES = ("stcln", "torch", "numpy", "zarr", "xarray", "rasterio", "torchmetrics", "onnx", "onnxruntime")
 
 
 @contextmanager
-def record(workspace: Workspace, stage: str) -> Iterator[None]:
-    """Write `.stcln/runs/<stage>.json` when the block has ended well."""
-    began, clock = datetime.now(UTC), time.perf_counter()
-    yield
+def record(workspace: Workspace, stage: str, output: Path) -> Iterator[dict[str, Any]]:
+    """Write `.stcln/runs/<stage>.json` when the block has ended well.
+
+    What an interrupted process spent before is not in it.
+
+    Args:
+        workspace: Of the study.
+        stage: Its name in dvc.yaml.
+        output: What it writes; the record is of this output alone, see `read`.
+
+    Yields:
+        A dict for what else is to be recorded.
+    """
+    began, meter, more = datetime.now(UTC), Meter(), dict[str, Any]()
+    yield more
     write_json(
         workspace.run_record(stage),
         {
+            **more,
+            **meter.read(),
             "stage": stage,
+            "output": _version_of(output),
             "started": began.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - clock, 3),
             "host": {
                 "system": platform.platform(),
                 "processor": platform.machine(),
@@ -36,6 +51,17 @@ def record(workspace: Workspace, stage: str) -> Iterator[None]:
             "packages": {name: _version(name) for name in PACKAGES},
         },
     )
+
+
+def read(workspace: Workspace, stage: str, output: Path) -> dict[str, Any] | None:
+    """The record of the stage's last run here, if that made the output which stands; else None."""
+    path = workspace.run_record(stage)
+    try:
+        found = read_json(path)
+    except BadInput:  # no result rests on it
+        return None
+    made = _version_of(output)
+    return found if made and isinstance(found, dict) and found.get("output") == made else None
 
 
 @contextmanager
@@ -55,6 +81,12 @@ def alone(workspace: Workspace, stage: str) -> Iterator[None]:
         except BlockingIOError:
             raise BadInput(f"step {stage}", "it is running already in another process", "wait until it ends") from None
         yield
+
+
+def _version_of(output: Path) -> str | None:
+    """The digest of its lineage, which holds the digests of all its files."""
+    lineage = output / "lineage.json"
+    return digest(lineage) if lineage.exists() else None
 
 
 def _device() -> str:

@@ -49,9 +49,14 @@ def whole_directory(target: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON, whole or not at all: the same value gives the same bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    part.write_text(text, encoding="utf-8")
     part.rename(path)
 
 

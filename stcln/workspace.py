@@ -24,7 +24,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
-    "report": (*READ, "data/lengths.py", "palette.py", "report"),
+    "report": (*READ, "data/lengths.py", "meter.py", "palette.py", "report", "runs.py"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
         *READ, "data/lengths.py", "data/readers/__init__.py", "data/readers/blocks.py", "data/readers/cube.py",

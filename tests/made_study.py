@@ -109,7 +109,8 @@ def _tile(number: int, dates: np.ndarray, classes: int, rng: np.random.Generator
 def _pretrained(place: Workspace, rng: np.random.Generator) -> None:
     path = place.pretrained
     epochs = [{"epoch": e, "loss": 1 / e + 0.1, "validation": 1.1 / e + 0.12} for e in range(1, 21)]
-    storage.write_json(path / "history.json", {"epochs": epochs, "best_epoch": 20, "masked_pixels": 12345})
+    storage.write_json(path / "history.json", {"epochs": epochs, "best_epoch": 20, "masked_pixels": 12345,
+                                             "multiply_adds": 7 * 10**13})  # fmt: skip
     tile = _tile(3, np.datetime64("2018-02-10") + np.arange(DATES) * 30, 9, rng)
     images = (tile.reflectance / 10_000).astype(np.float32)
     hidden = (rng.random(tile.valid.shape) < 0.4) & (np.arange(DATES) % 3 > 0)[:, None, None]
@@ -133,7 +134,8 @@ def _cell(
         epochs = [
             {"epoch": e, "loss": 2 / e + rng.random() * 0.1, "validation": 0.8 - 0.5 / e + gain} for e in range(1, 21)
         ]
-        history = {"epochs": epochs, "best_epoch": 18, "labelled": {"maize": 300 + seed % 7}, "validation_pixels": 2400}
+        history = {"epochs": epochs, "best_epoch": 18, "labelled": {"maize": 300 + seed % 7}, "validation_pixels": 2400,
+                   "multiply_adds": 3 * 10**12 + seed}  # fmt: skip
         storage.write_json(model / f"seed-{seed}/history.json", history)
         level = 0.45 + gain + 0.1 * (length == "full") + rng.normal(0, 0.01)
         tests = {
@@ -154,6 +156,8 @@ def _cell(
     selection = "overall accuracy on the validation tiles, all of whose labels are used"
     scores = {"season": season, "length": length, "arm": arm, "simulated": place.study.simulated,
               "classes": list(classes),
+              "cost": {"parameters": 61_234, "km2": 0.05, "map_multiply_adds_per_km2": 4 * 10**12,
+                       "tile_multiply_adds_per_km2": 10**12},
               "selection": selection, "seeds": runs}  # fmt: skip
     storage.write_json(cell / "scores.json", scores)
     np.savez_compressed(cell / "maps.npz", **arrays)

@@ -53,7 +53,7 @@ def test_pixels_predicted_as_an_ignored_class_are_dropped_only_as_published(
         replace(m, card=m.card.model_copy(update={"method": m.card.method | {"excluded": excluded}}))
         for m in module._models(tiny_trained.finetuned(*CELL), device)
     ]
-    trial = module._Trial(store, [Selection(4, 0, 0, 8)], models, device)
+    trial = module._Trial(store, [Selection(4, 0, 0, 8)], models, device, module.Spent())
     list(trial.run())
     assert np.sum(trial.results()[0]["confusion"]) == counted
 
@@ -64,7 +64,7 @@ def test_evaluation_counts_positions_from_the_models_day_0_whatever_the_stores(t
     series = read_series(store, Selection(4, 0, 0, 8), model.length, model.method)
     shifted = replace(series, start=date(2015, 9, 1))
     assert (shifted.positions(model.method) != series.positions(model.method)).all()
-    assert np.array_equal(model.predict(shifted, 4, device), model.predict(series, 4, device))
+    assert np.array_equal(model.predict(shifted, device), model.predict(series, device))
 
 
 def test_the_card_keeps_the_day_0_of_the_store_that_was_trained_on(tiny_workspace: Workspace) -> None:

@@ -18,9 +18,11 @@ from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.evaluate.maps import tile_maps
 from stcln.evaluate.scores import Scores, rounded
+from stcln.evaluate.spent import Spent
 from stcln.events import Reporter, Value
 from stcln.model.checkpoint import REMEDY, Card, load_classifier
 from stcln.model.compute import Device, pick
+from stcln.model.cost import parameters
 from stcln.model.network import STCLN
 from stcln.model.windows import predict_tile
 from stcln.stages import evaluate_stage, write_lineage
@@ -55,10 +57,13 @@ class Model:
         """The rule on dates it was trained with."""
         return Length.model_validate(self.card.length)
 
-    def predict(self, series: Series, tile: int, device: Device) -> NDArray[np.float32]:
-        """Probabilities [K,H,W] of a tile that has every date that may be drawn; its index seeds draws."""
+    def see(self, series: Series, tile: int) -> Series:
+        """What it looks at of a tile that has every date that may be drawn; the tile's index seeds draws."""
         redrawn = self.method.dates == "redrawn"
-        seen = series.cut(self.length, np.random.default_rng((self.card.seed, tile)) if redrawn else None)
+        return series.cut(self.length, np.random.default_rng((self.card.seed, tile)) if redrawn else None)
+
+    def predict(self, seen: Series, device: Device) -> NDArray[np.float32]:
+        """Probabilities [K,H,W] of a tile."""
         positions = replace(seen, start=self.card.start(seen.season)).positions(self.method)
         return predict_tile(self.network, self.card, seen.reflectance, seen.valid, positions, device)
 
@@ -68,6 +73,7 @@ def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter:
 
     Beside a season's scores stand `majority_oa`, the accuracy of the best constant answer, and `trained_share`, the
     share of the scored pixels whose class has a training label of that model: no model can score more than that.
+    `cost` counts what one of the models takes; see `Spent`.
 
     A test series is cut by the length's rule, random ones evenly (`dates: redrawn`: at random, seeded). Clouds exclude
     no pixel from the scores. With `statistics: split` a season's test tiles are normalised with their own statistics.
@@ -86,8 +92,9 @@ def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter:
     total, done = sum(len(selections) for _, selections in parts), 0
     tests: list[dict[str, Any]] = [{} for _ in models]
     maps: dict[str, NDArray[np.uint8]] = {}
+    spent = Spent()
     for store, selections in parts:
-        trial = _Trial(store, selections, _scaled(models, store, selections), device)
+        trial = _Trial(store, selections, _scaled(models, store, selections), device, spent)
         for found in trial.run():
             maps |= found
             done += 1
@@ -98,19 +105,22 @@ def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter:
         scores = {
             **keys, "simulated": stores[0].simulated, "classes": list(stores[0].classes),
             "selection": models[0].history["selection"],
+            "cost": {"parameters": parameters(models[0].network), **spent.counts()},
             "seeds": [_seed(*pair) for pair in zip(models, tests, strict=True)],
         }  # fmt: skip
         write_json(part / "scores.json", scores)
         np.savez_compressed(part / "maps.npz", allow_pickle=False, **maps)
         write_lineage(part, workspace, evaluate_stage(study, arm), **keys)
-    return _summary(tests, season)
+    return _summary(tests, season) | spent.seconds(len(models))
 
 
 class _Trial:
-    """A cell's models on the test tiles of one season."""
+    """A cell's models on the test tiles of one season; what that takes is added to `spent`."""
 
-    def __init__(self, store: SeasonStore, selections: list[Selection], models: list[Model], device: Device) -> None:
-        self.store, self.selections, self.models, self.device = store, selections, models, device
+    def __init__(
+        self, store: SeasonStore, selections: list[Selection], models: list[Model], device: Device, spent: Spent
+    ) -> None:
+        self.store, self.selections, self.models, self.device, self.spent = store, selections, models, device, spent
         names, drop = (store.classes, store.ignore), models[0].method.excluded == "truth-and-predicted"
         self.scores = [(Scores(*names, drop=drop), Scores(*names, drop=True)) for _ in models]
 
@@ -119,10 +129,14 @@ class _Trial:
         for number, (selection, series) in enumerate(_read(self.store, self.selections, self.models[0])):
             maps = {}
             for index, model in enumerate(self.models):
-                probabilities = model.predict(series, selection.tile, self.device)
+                seen = model.see(series, selection.tile)
+                with self.spent.clock():
+                    probabilities = model.predict(seen, self.device)
                 prediction = probabilities.argmax(0).astype(np.uint8)
                 for scores in self.scores[index]:
                     scores.add(series.labels, prediction)
+                if index == 0:
+                    self.spent.add(model.card, self.store, selection.tile, seen)
                 if index == 0 and number < MAPS:
                     maps = tile_maps(series, self.store.bands, probabilities)
             yield maps

@@ -16,6 +16,7 @@ Predictor = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
 """(reflectance x 10,000 [B,T,C,H,W], positions [B,T], valid [B,T,H,W]) -> logits [B,K,H,W]."""
 
 BATCH = 4  # windows at once
+OVERLAP = 0.5  # share of a window's side that the next one covers again
 
 
 def normalise(reflectance: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -58,7 +59,7 @@ def predict_tile(
     valid: NDArray[np.bool_],
     positions: NDArray[np.int64],
     compute: Device,
-    overlap: float = 0.5,
+    overlap: float = OVERLAP,
 ) -> NDArray[np.float32]:
     """Class probabilities of every pixel of a tile.
 
@@ -79,9 +80,7 @@ def predict_tile(
     """
     predict = predictor(network, card, compute) if isinstance(network, nn.Module) else network
     H, W = reflectance.shape[-2:]
-    side = max(H, W) if card.method.get("test_window") == "tile" else card.window
-    rows, columns = starts(H, side, overlap), starts(W, side, overlap)
-    height, width = min(H, side), min(W, side)
+    rows, columns, (height, width) = cover(card, H, W, overlap)
     weight = np.outer(_hill(height), _hill(width))
     total = np.zeros((len(card.classes), H, W), np.float32)
     for corners in _batches(product(rows, columns)):
@@ -95,12 +94,22 @@ def predict_tile(
     return result
 
 
+def cover(card: Card, H: int, W: int, overlap: float = OVERLAP) -> tuple[list[int], list[int], tuple[int, int]]:
+    """The windows of a tile of H x W pixels: rows and columns at which they begin, and their height and width."""
+    side = max(H, W) if card.method.get("test_window") == "tile" else card.window
+    return starts(H, side, overlap), starts(W, side, overlap), (min(H, side), min(W, side))
+
+
 def starts(length: int, side: int, overlap: float) -> list[int]:
     """Where windows begin along an axis; the last ends at its end."""
     if length <= side:
         return [0]
-    step = max(1, round(side * (1 - overlap)))
-    return [*range(0, length - side, step), length - side]
+    return [*range(0, length - side, stride(side, overlap)), length - side]
+
+
+def stride(side: int, overlap: float = OVERLAP) -> int:
+    """Pixels from one window to the next."""
+    return max(1, round(side * (1 - overlap)))
 
 
 def _hill(side: int) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from stcln.workspace import Workspace
 
 METRICS = ("oa", "miou", "mf1", "kappa")
 PARITY = METRICS[:3]  # what the paper reports
+COSTS = ("parameters", "map_multiply_adds_per_km2", "tile_multiply_adds_per_km2")
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ class Test:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's model: how it was selected, how it learned, and the digests of what made its scores."""
+    """A cell's model: how it was selected, what it costs, how it learned, and the digests of what made its scores."""
 
     season: str
     length: str
     arm: str
     selection: str
+    cost: Mapping[str, int]
     histories: Mapping[int, Mapping[str, Any]]
     digests: Mapping[str, str]
 
@@ -170,7 +172,8 @@ def _scores(path: Path) -> tuple[Mapping[str, Any], tuple[Test, ...]]:
     """A cell's scores as they stand, and as tests."""
     score = storage.read_json(path)
     try:
-        return score, tuple(_tests(score))
+        cost = {name: score["cost"][name] for name in COSTS}
+        return score | {"cost": cost}, tuple(_tests(score))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BadInput(path, f"not the scores of a cell: {error!r}", "run `evaluate` for the cell again") from None
 
@@ -200,7 +203,7 @@ def _cell(workspace: Workspace, key: tuple[str, str, str], score: Mapping[str, A
     model = workspace.finetuned(*key)
     histories = {s["seed"]: model / f"seed-{s['seed']}" / "history.json" for s in score["seeds"]}
     read = {seed: storage.read_json(path) for seed, path in histories.items() if path.exists()}
-    return Cell(*key, score["selection"], read, _digests(workspace, key))
+    return Cell(*key, score["selection"], score["cost"], read, _digests(workspace, key))
 
 
 def _digests(workspace: Workspace, key: tuple[str, str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stcln.report import words
+from stcln.report import cost, words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
@@ -31,6 +31,7 @@ def markdown(results: Results) -> str:
         _differences(GAINS, ((d, (d.arm, d.against, d.length, f"{d.season} → {d.tested}")) for d in gains)),
         f"## What training on {results.another} loses: own minus other, in points",
         _differences(FALLS, ((d, (d.arm, d.length, d.tested, d.season)) for d in falls)), words.INTERVALS,
+        "## Cost beside quality", _cost(results),
         "## Seasons", _seasons(results), "What looks odd:", _bullets(odd(results) or [SOUND]),
         "## Model selection", _bullets(words.selection(results)), "## Method", _bullets(
             f"{s['means']}: {s['value']}{'' if s['ours'] else ' (as published)'}" for s in words.method(results)),
@@ -61,7 +62,8 @@ def summary(results: Results) -> dict[str, Any]:
             name: {key: season.validation[key] for key in (*COUNTS, "trial")}
             for name, season in results.seasons.items()
         },
-        "odd": odd(results), "lineage": {cell.key: dict(cell.digests) for cell in results.cells},
+        "cost": cost.summary(results), "odd": odd(results),
+        "lineage": {cell.key: dict(cell.digests) for cell in results.cells},
     }  # fmt: skip
 
 
@@ -77,6 +79,11 @@ def _published(results: Results) -> str:
     arms = results.study.cells.arm
     head = ["trained", "tested", "length", *(f"{arm}: OA · mIoU · macro-F1" for arm in arms)]
     return _grid(head, ([*key, *(found.get(arm, "–") for arm in arms)] for *key, found in parity(results)))
+
+
+def _cost(results: Results) -> str:
+    head, rows, said = cost.markdown(results)
+    return "\n\n".join([_grid(head, rows), *said])
 
 
 def _seasons(results: Results) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from stcln.report import evidence, figures, html, words
+from stcln.report import cost, evidence, figures, html, words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
@@ -13,7 +13,7 @@ from stcln.report.tables import Row, parity, table
 
 TITLES = {"oa": "OA", "miou": "mIoU", "mf1": "macro-F1", "kappa": "κ"}
 PARTS = (
-    ("scores", "Scores"), ("differences", "Differences"), ("classes", "Classes"), ("maps", "Maps"),
+    ("scores", "Scores"), ("differences", "Differences"), ("cost", "Cost"), ("classes", "Classes"), ("maps", "Maps"),
     ("learning", "Learning"), ("pretraining", "Mask and reconstruction"), ("seasons", "Seasons"), ("method", "Method"),
     ("reading", "How to read it"), ("limits", "Limits"), ("lineage", "Lineage"),
 )  # fmt: skip
@@ -28,7 +28,7 @@ def page(results: Results) -> str:
     )
     links = "".join(f'<a href="#{anchor}">{part}</a>' for anchor, part in PARTS)
     sections = (
-        _scores, _differences, evidence.classes, evidence.maps, evidence.learning, evidence.pretraining,
+        _scores, _differences, cost.section, evidence.classes, evidence.maps, evidence.learning, evidence.pretraining,
         seasons_section, _method, _words, _lineage,
     )  # fmt: skip
     return (

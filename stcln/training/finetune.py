@@ -19,12 +19,13 @@ from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.model.checkpoint import Card, load_encoder, save
 from stcln.model.compute import Device, pick
+from stcln.model.cost import parameters
 from stcln.model.encoder import Encoder
 from stcln.model.network import STCLN, Config, build
 from stcln.stages import finetune_stage, write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
-from stcln.training import labels
+from stcln.training import labels, spent
 from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
@@ -152,7 +153,7 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
         "validation": float(np.mean([one.run.validation for one in trained])),
         "best_epoch": ", ".join(str(one.run.best_epoch) for one in trained),
         "labelled_pixels": sum(trained[0].history["labelled"].values()), "seeds": len(trained),
-        "windows": trained[0].history["windows"], "parameters": sum(p.numel() for p in trained[0].network.parameters()),
+        "windows": trained[0].history["windows"], "parameters": parameters(trained[0].network),
     }  # fmt: skip
 
 
@@ -186,6 +187,7 @@ def _train(cell: Cell, seed: int, stage: Stage, reporter: Reporter) -> Trained:
         "epochs": run.epochs, "best_epoch": run.best_epoch, "seed": seed, "windows": len(training),
         "labelled": {name: int(n) for name, n in zip(described.classes, counts, strict=True) if n},
         "selection": selection(study), "validation_pixels": int(labels.count(validation, len(described.classes)).sum()),
+        "multiply_adds": spent.multiply_adds(described, objective.training, objective.validation, len(run.epochs)),
     }  # fmt: skip
     return Trained(objective.network, described, run, history)
 

@@ -18,11 +18,13 @@ from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.model.checkpoint import Card, save
 from stcln.model.compute import Device, generator, pick
+from stcln.model.cost import parameters
 from stcln.model.masking import draw, vegetation
 from stcln.model.network import Config, Reconstructor, build_reconstructor, reconstruction_loss
 from stcln.stages import write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
+from stcln.training import spent
 from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
@@ -120,6 +122,9 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
             {
                 "epochs": run.epochs, "best_epoch": run.best_epoch, "masked_pixels": masked, "seed": study.seed,
                 "windows": len(windows[0]), "held_out": held_out,
+                "multiply_adds": spent.multiply_adds(
+                    described, objective.training, objective.validation, len(run.epochs)
+                ),
             },
         )  # fmt: skip
         _sample(part / "sample.npz", objective)
@@ -129,11 +134,10 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
 
 
 def _summary(run: Run, objective: Filling, masked: int) -> dict[str, Value]:
-    parameters = sum(p.numel() for p in objective.network.parameters())
     return {
         "validation": run.validation, "best_epoch": run.best_epoch, "epochs": len(run.epochs), "masked_pixels": masked,
         "redrawn": sum(record["redrawn"] for record in run.epochs), "windows": len(objective.training.loader.windows),
-        "parameters": parameters,
+        "parameters": parameters(objective.network),
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import real_study
 from toy_workspace import Toy
 
 from orchestration.resources import resources
+from stcln.storage import read_json
 
 pytestmark = pytest.mark.orchestration
 
@@ -46,9 +47,10 @@ def test_the_study_and_dvc_repro_write_the_same_lock_and_a_second_study_computes
     assert fresh.lock == twin.lock
     for toy in (fresh, twin):
         assert "up to date" in real_study.call(toy.root, "-m", "dvc", "status")
+        assert all(read_json(toy.root / "reports/cost.json").values()), "though what each step took stands beside"
     steps = len(fresh.plan.steps())
     assert f"0 of {steps} stood, {steps} run" in said
-    assert "(simulated data)" in said and f"report: {fresh.root / 'reports/study/index.html'}" in said
+    assert "(simulated data)" in said and f"report: {fresh.root / 'reports/index.html'}" in said
     assert f"{steps} of {steps} stood, 0 run" in real_study.call(fresh.root, "-m", "orchestration.study")
 
 

@@ -28,7 +28,7 @@ def put(path: Path, value: object) -> None:
 def history(seed: str) -> dict[str, object]:
     toy = params.get("toy_loss", 0.5)
     epochs = [{"epoch": n, "loss": toy / n, "validation": 0.1 * n} for n in (1, 2, 3)]
-    return {"epochs": epochs, "best_epoch": 3, "masked_pixels": 7, "seed": seed}
+    return {"epochs": epochs, "best_epoch": 3, "masked_pixels": 7, "seed": seed, "multiply_adds": 5}
 
 
 def digest(path: Path) -> str:
@@ -49,6 +49,9 @@ def scores() -> dict[str, object]:
     names = ["unknown", "wheat", "maize"]
     return {
         "season": ask.season, "length": ask.length, "arm": ask.arm, "simulated": True, "classes": names,
+        "cost": {
+            "parameters": 3, "km2": 0.1, "map_multiply_adds_per_km2": 8, "tile_multiply_adds_per_km2": 2
+        },
         "seeds": [{"seed": 1, "best_epoch": 3, "validation": 0.3, "tests": dict.fromkeys(seasons, test)}],
     }  # fmt: skip
 
