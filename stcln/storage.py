@@ -4,6 +4,7 @@ A digest here is the md5 that DVC records for the same path: a lineage entry can
 What is read where it lies has no file here; `linked.json#data18` stands for it, a part of the list of such files.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 UNFINISHED = (".*.part", ".*.old")  # names of what a step is writing or a killed one left; .dvcignore has them too
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINKED = "linked.json"  # {source, files: {name: {bytes, version}}}
 
 
@@ -43,8 +45,22 @@ def whole_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             part.rename(target)
+    except OSError as error:
+        if error.errno in NO_ROOM and not error.filename:  # writing, unlike opening, does not say where
+            error.filename = str(target)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def synchronise(path: Path) -> None:
+    """Make a file or directory, and all below it, stay through a power cut."""
+    for at in (*path.rglob("*"), path, path.parent):
+        descriptor = os.open(at, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
