@@ -30,7 +30,8 @@ class Scripted:
 
     def step(self, epoch: int, step: int) -> Step:
         scale = next(self.losses, 1.0)
-        return Step(-scale * self.network.weight.sum(), ("north", "south"), {"masked_pixels": 5})
+        counts = {"masked_pixels": 5}
+        return Step(lambda _: -scale * self.network.weight.sum(), [1], ("north", "south"), (1, 6, 8, 8), counts)
 
     def validate(self) -> float:
         self.weights.append(self.network.weight.item())
