@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -53,12 +53,15 @@ def whole_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def synchronise(path: Path) -> None:
-    """Make a file or directory, and all below it, stay through a power cut."""
-    for at in (*path.rglob("*"), path, path.parent):
-        descriptor = os.open(at, os.O_RDONLY)
+def synchronise(paths: Iterable[Path]) -> None:
+    """Make the content of files, and the names in directories, outlast a power cut."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            error.filename = str(path)
+            raise
         finally:
             os.close(descriptor)
 

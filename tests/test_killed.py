@@ -204,7 +204,7 @@ def rest(step: str, rng: random.Random) -> Iterator[str]:
     yield saving + f"at(pathlib.Path, 'write_text', {rng.randint(2, 3)}, die, after=True)"
     for after in (False, True):  # the first three renames are those of the stage's own record
         yield saving + f"at(pathlib.Path, 'rename', 4, die, after={after})"
-    yield saving + f"at(os, 'fsync', {rng.randint(2, 12)}, die)"
+    yield saving + f"at(os, 'fsync', {rng.randint(1, 6)}, die)"
     yield saving + f"at(shutil, 'rmtree', {rng.randint(4, 6)}, die, after={rng.random() < 0.5})"
 
 
@@ -234,7 +234,7 @@ def test_a_step_that_is_asked_to_stop_says_so_and_goes_on_to_the_same_bytes(
     make: Make, forks: Forks, number: signal.Signals, status: int
 ) -> None:
     argv, output = STEPS["finetune"]
-    workspace = restudy(make("finetune"), finetune={"epochs": 20})
+    workspace = restudy(make("finetune"), finetune={"epochs": 8})
     expected, took = unbroken(workspace, argv, output)
     rng = random.Random(f"moments of {number}")
     for signals in ([number], [number, number]):

@@ -91,8 +91,8 @@ class Resume:
                 state["files"][f"{name}.safetensors"] = hashlib.md5(data).hexdigest()
                 (part / f"{name}.safetensors").write_bytes(data)
             (part / "state.json").write_text(json.dumps(state, sort_keys=True, allow_nan=False))
-            synchronise(part)
-        synchronise(target)
+            synchronise([*part.iterdir(), part])
+        synchronise([self.directory])
         kept = self._generations()[-GENERATIONS:]
         for old in self.directory.iterdir():
             if old.is_dir() and old not in kept:  # or the half of a killed save
@@ -166,5 +166,5 @@ class Stage:
 
     def close(self, output: Path) -> None:
         """The output stands: once it is safe on the disk, the state is no longer needed."""
-        synchronise(output)
+        synchronise([*output.rglob("*"), output, output.parent])
         shutil.rmtree(self.directory)
