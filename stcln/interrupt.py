@@ -13,10 +13,10 @@ from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 2.5
+PATIENCE = 1.5
 """Seconds that the main thread of a program has after a signal to save and end, before it is ended from beside."""
-UPDATE = 1.0
-"""Seconds more for what must not be halved."""
+SAVING = 10.0
+"""Seconds more where it is in the midst of a save, or of what must not be halved."""
 
 
 class Stopped(BaseException):
@@ -142,14 +142,15 @@ class Guard:
                 return
         if over.wait(PATIENCE):
             return
-        if self._lock.acquire(timeout=UPDATE):  # and kept: the main thread changes nothing any more
-            try:
-                if self._save is not None:
-                    self._save()
-            except Exception as error:
-                _say(f"stcln: the state was not saved, an earlier one stands: {error}")
-        _say(str(Stopped(number)))
-        os._exit(Stopped(number).status)
+        stopped = Stopped(number)
+        try:
+            if self._lock.acquire(timeout=SAVING) and self._save is not None:
+                self._save()  # the lock is kept: the main thread changes nothing any more
+            _say(str(stopped))
+        except Exception as error:
+            _say(f"stcln: stopped by {stopped.number.name}, the state was not saved, an earlier one stands: {error}")
+        finally:
+            os._exit(stopped.status)
 
 
 def _say(sentence: str) -> None:

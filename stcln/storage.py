@@ -60,8 +60,9 @@ def synchronise(paths: Iterable[Path]) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            error.filename = str(path)
-            raise
+            if error.errno != errno.EINVAL:  # as file systems say that cannot synchronise names
+                error.filename = str(path)
+                raise
         finally:
             os.close(descriptor)
 
