@@ -16,7 +16,7 @@ from rich.console import Console
 from stcln import runs, stages
 from stcln.errors import BadInput, refusals_of_the_disk
 from stcln.events import JsonLines, Reporter, Terminal, Value, values_text
-from stcln.interrupt import Stopped, signals
+from stcln.interrupt import Stopped, leave, signals
 from stcln.new import make, refresh, studies
 from stcln.workspace import Workspace
 
@@ -293,5 +293,4 @@ def main() -> None:
             print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
             sys.exit(2)
         except Stopped as stopped:
-            print(stopped, file=sys.stderr)
-            sys.exit(stopped.status)
+            leave(stopped)

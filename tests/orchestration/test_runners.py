@@ -28,9 +28,7 @@ def test_bad_input_of_a_step_is_its_failures_sentence_and_nothing_warns_of_dagst
     assert error and "params.yaml" in str(error.description), failed.step_failure_data.error
 
 
-def test_a_cancelled_run_saves_its_state_and_ends(
-    tiny_workspace: Workspace, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cancelled_run_saves_its_state_and_ends(tiny_workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     """As the UI cancels one: a SIGINT to the process of the run, which hands it to the step's."""
     workspace = restudy(tiny_workspace, finetune={"epochs": 500})
     words = ["finetune", "--season", "2016", "--length", "d6", "--arm", "scratch"]
