@@ -280,17 +280,18 @@ def test_a_signal_in_one_long_call_of_a_step_is_answered_in_five_seconds_and_los
 
 
 @pytest.mark.parametrize(
-    ("place", "path"),
+    ("step", "place", "path"),
     [
-        ("loop._Training, 'save', 2", ".stcln/resume/scratch@2016-d6-scratch/seed-7/000002-00000000"),
-        ("stcln.training.finetune.Trained, 'write', 1", "models/finetuned/2016/d6/scratch"),
+        ("pretrain", "stcln.training.pretrain, 'save', 1", "models/pretrained"),
+        ("finetune", "loop._Training, 'save', 2", ".stcln/resume/scratch@2016-d6-scratch/seed-7/000002-00000000"),
+        ("finetune", "stcln.training.finetune.Trained, 'write', 1", "models/finetuned/2016/d6/scratch"),
     ],
 )
 def test_a_disk_that_takes_no_more_is_told_with_the_path_and_loses_nothing(
-    make: Make, forks: Forks, place: str, path: str
+    make: Make, forks: Forks, step: str, place: str, path: str
 ) -> None:
-    argv, output = STEPS["finetune"]
-    workspace = make("finetune")
+    argv, output = STEPS[step]
+    workspace = make(step)
     expected, _ = unbroken(workspace, argv, output)
     process = forks.start(*argv, "--workspace", str(workspace.root), hook=f"at({place}, no_large_files)")
     assert forks.end(process) == 2
