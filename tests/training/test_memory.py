@@ -60,7 +60,7 @@ def weights(output: Path) -> list[str]:
 
 def accumulating(workspace: Workspace, accumulate: int | str, batch: int = 4) -> Workspace:
     change = {"accumulate": accumulate, "batch": batch}
-    return restudy(workspace, pretrain=change, finetune=change)
+    return restudy(workspace, pretrain=change, finetune={**change, "seeds": 1})
 
 
 @pytest.mark.parametrize("run", [run_pretrain, run_finetune])
