@@ -11,6 +11,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from stcln.cli import run_verb
 from stcln.errors import BadInput
 from stcln.events import Terminal, Value
+from stcln.interrupt import Stopped, signals
 
 
 class PipesReporter:
@@ -42,13 +43,20 @@ def _line(message: str, values: Mapping[str, Value] | None) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `argv` (verb and options); its summary goes to Dagster. 2 for bad input, whose sentence is logged."""
-    with open_dagster_pipes() as pipes, Terminal() as terminal:
+    """Run `argv` (verb and options); its summary goes to Dagster.
+
+    Returns:
+        The exit status: 2 for bad input, whose sentence is logged; 130 or 143 for a run that was cancelled.
+    """
+    with signals(), open_dagster_pipes() as pipes, Terminal() as terminal:
         try:
             pipes.report_custom_message({"summary": dict(run_verb(argv, PipesReporter(pipes, terminal)))})
         except BadInput as error:
             pipes.report_custom_message({"bad_input": str(error)})
             return 2
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return stopped.status
     return 0
 
 

@@ -1,7 +1,6 @@
 """The command line: a table of verbs, each a plain function. What a verb does stands in the module it calls."""
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,8 +8,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +16,7 @@ from rich.console import Console
 from stcln import runs, stages
 from stcln.errors import BadInput, refusals_of_the_disk
 from stcln.events import JsonLines, Reporter, Terminal, Value, values_text
+from stcln.interrupt import Stopped, leave, signals
 from stcln.new import make, refresh, studies
 from stcln.workspace import Workspace
 
@@ -284,29 +283,16 @@ def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
         LISTENER.reset(token)
 
 
-class Stopped(BaseException):
-    """A signal asked the program to end: what is half written is swept away on the way out."""
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    raise Stopped(number)
-
-
 def main() -> None:
     """Run the command line; bad input ends in its sentence and exit status 2, SIGINT in 130, SIGTERM in 143."""
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with refusals_of_the_disk():
-            app()
-    except BadInput as error:
-        as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
-        event = {"event": "error", "where": error.where, "problem": error.problem, "remedy": error.remedy}
-        print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stopped:
-        number = signal.Signals(stopped.args[0])
-        print(f"stcln: stopped by {number.name}; run it again to go on.", file=sys.stderr)
-        sys.exit(128 + number)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals():
+        try:
+            with refusals_of_the_disk():
+                app()
+        except BadInput as error:
+            as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
+            event = {"event": "error", "where": error.where, "problem": error.problem, "remedy": error.remedy}
+            print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
+            sys.exit(2)
+        except Stopped as stopped:
+            leave(stopped)

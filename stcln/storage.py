@@ -4,12 +4,13 @@ A digest here is the md5 that DVC records for the same path: a lineage entry can
 What is read where it lies has no file here; `linked.json#data18` stands for it, a part of the list of such files.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 UNFINISHED = (".*.part", ".*.old")  # names of what a step is writing or a killed one left; .dvcignore has them too
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LINKED = "linked.json"  # {source, files: {name: {bytes, version}}}
 
 
@@ -43,8 +45,26 @@ def whole_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             part.rename(target)
+    except OSError as error:
+        if error.errno in NO_ROOM and not error.filename:  # writing, unlike opening, does not say where
+            error.filename = str(target)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def synchronise(paths: Iterable[Path]) -> None:
+    """Make the content of files, and the names in directories, outlast a power cut."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # as file systems say that cannot synchronise names
+                error.filename = str(path)
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

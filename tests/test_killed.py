@@ -37,7 +37,7 @@ import stcln.data.fetch, stcln.data.prepare, stcln.training.pretrain, stcln.trai
 import torch._dynamo  # which the first optimiser would import
 from stcln.cli import main
 for line in sys.stdin:
-    argv, told = json.loads(line)
+    argv, told, hook = json.loads(line)
     pid = os.fork()
     if not pid:
         break
@@ -48,7 +48,38 @@ else:
 log = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 os.dup2(log, 1), os.dup2(log, 2)
 sys.argv = ["stcln", *argv]
+exec(hook)
 main()
+"""
+# What a run may be made to do: to be said before it.
+HOOKS = """
+import ctypes, itertools, pathlib, resource, shutil, signal, torch
+from stcln.training import loop
+
+def at(owner, name, number, what, after=False):
+    honest, calls = getattr(owner, name), itertools.count(1)
+    def watched(*args, **names):
+        here = next(calls) == number
+        if here and not after:
+            what()
+        found = honest(*args, **names)
+        if here and after:
+            what()
+        return found
+    setattr(owner, name, watched)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hang():
+    "One call of C that no signal ends and no handler interrupts: a lock taken twice."
+    pathlib.Path(told).with_name("hangs").touch()
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(lock)
+
+def no_large_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 """
 Make = Callable[[str], Workspace]
 
@@ -84,16 +115,23 @@ class Forks:
             [sys.executable, "-c", FORKS], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def start(self, *argv: str) -> int:
+    @property
+    def hangs(self) -> Path:
+        """There once a run does nothing any more."""
+        return self.told.with_name("hangs")
+
+    def start(self, *argv: str, hook: str = "") -> int:
         assert self.server.stdin and self.server.stdout
-        print(json.dumps([argv, str(self.told)]), file=self.server.stdin, flush=True)
+        self.hangs.unlink(missing_ok=True)
+        print(json.dumps([argv, str(self.told), HOOKS + hook if hook else ""]), file=self.server.stdin, flush=True)
         return int(self.server.stdout.readline())
 
-    def end(self, process: int, number: signal.Signals) -> int:
-        """Exit status after a signal; the run may have ended before it."""
+    def end(self, process: int, *numbers: signal.Signals) -> int:
+        """Exit status after signals, if any; the run may have ended before them."""
         assert self.server.stdout
-        with suppress(ProcessLookupError):
-            os.kill(process, number)
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
         return int(self.server.stdout.readline())
 
 
@@ -156,21 +194,125 @@ def test_a_step_killed_at_any_moment_and_run_again_gives_the_same_bytes(make: Ma
     assert strays(workspace) == []
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, str]:
+    """The digest of a step's output by its name, once it is known."""
+    return {}
+
+
+def once(make: Make, step: str, known: dict[str, str]) -> Workspace:
+    """The workspace of a training of one seed; the digest of its output is in `known`."""
+    workspace = restudy(make(step), finetune={"seeds": 1})
+    if step not in known:
+        known[step], _ = unbroken(workspace, *STEPS[step])
+    return workspace
+
+
+def rest(step: str, rng: random.Random) -> Iterator[str]:
+    """Where a training is killed, one run after another; each begins where the one before had come to."""
+    update = f"at(torch.optim.Adam, 'step', {{}}, die, after={rng.random() < 0.5})"
+    saving = "loop.SAVE_EVERY = 0; "  # after every step
+    yield update.format(rng.randint(4, 6))  # in the second epoch
+    yield saving + update.format(rng.randint(2, 4))
+    yield saving + f"at(pathlib.Path, 'write_bytes', {rng.randint(1, 3)}, die, after={rng.random() < 0.5})"
+    yield saving + f"at(pathlib.Path, 'write_text', {rng.randint(2, 3)}, die, after=True)"
+    for after in (False, True):  # the first three renames are those of the stage's own record
+        yield saving + f"at(pathlib.Path, 'rename', 4, die, after={after})"
+    yield saving + f"at(os, 'fsync', {rng.randint(1, 6)}, die)"
+    yield saving + f"at(shutil, 'rmtree', {rng.randint(4, 6)}, die, after={rng.random() < 0.5})"
+
+
+@pytest.mark.parametrize("step", ["pretrain", "finetune"])
+def test_a_training_killed_at_any_step_and_inside_a_save_gives_the_same_bytes(
+    make: Make, forks: Forks, known: dict[str, str], step: str
+) -> None:
+    argv, output = STEPS[step]
+    workspace = once(make, step, known)
+    for hook in rest(step, random.Random(f"steps of {step}")):
+        process = forks.start(*argv, "--workspace", str(workspace.root), hook=hook)
+        assert forks.end(process) == -signal.SIGKILL, (hook, forks.told.read_text())
+        assert not (workspace.root / output).exists()
+    run_verb([*argv, "--workspace", str(workspace.root)], Silent())
+    assert digest(workspace.root / output) == known[step]
+    assert strays(workspace) == []
+
+
+def states(workspace: Workspace) -> list[str]:
+    """The states that stand of the runs of a workspace."""
+    return sorted(path.parent.name for path in workspace.root.glob(".stcln/resume/*/*/[0-9]*/state.json"))
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_step_that_is_asked_to_stop_says_so_and_can_go_on(
+def test_a_step_that_is_asked_to_stop_says_so_and_goes_on_to_the_same_bytes(
     make: Make, forks: Forks, number: signal.Signals, status: int
 ) -> None:
     argv, output = STEPS["finetune"]
-    workspace = restudy(make("finetune"), finetune={"epochs": 200})
-    state = workspace.resume("scratch@2016-d6-scratch") / f"seed-{workspace.study.seed}" / "state.json"
-    process = forks.start(*argv, "--workspace", str(workspace.root))
-    while running(process) and not state.exists():
+    workspace = restudy(make("finetune"), finetune={"epochs": 8})
+    expected, took = unbroken(workspace, argv, output)
+    rng = random.Random(f"moments of {number}")
+    for signals in ([number], [number, number]):
+        before = states(workspace)
+        process = forks.start(*argv, "--workspace", str(workspace.root))
+        while running(process) and states(workspace) == before:
+            time.sleep(0.002)
+        time.sleep(0.1 * took * rng.random())
+        assert forks.end(process, *signals) == status
+        told = forks.told.read_text()
+        assert told.splitlines()[-1] == f"stcln: stopped by {number.name}; run it again to go on."
+        assert "Traceback" not in told and states(workspace) != before
+        assert not (workspace.root / output).exists() and not halves(workspace.root / output)
+    run_verb([*argv, "--workspace", str(workspace.root)], Silent())
+    assert digest(workspace.root / output) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "number", "status"),
+    [
+        ("pretrain", "stcln.training.pretrain.Filling, 'predict'", signal.SIGTERM, 143),
+        ("finetune", "stcln.training.finetune.Classifying, 'predict'", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_in_one_long_call_of_a_step_is_answered_in_five_seconds_and_loses_only_that_step(
+    make: Make, forks: Forks, known: dict[str, str], step: str, place: str, number: signal.Signals, status: int
+) -> None:
+    """The call comes after the forward pass, which has moved BatchNorm's statistics."""
+    argv, output = STEPS[step]
+    workspace = once(make, step, known)
+    process = forks.start(*argv, "--workspace", str(workspace.root), hook=f"at({place}, 2, hang, after=True)")
+    while running(process) and not forks.hangs.exists():
         time.sleep(0.002)
+    began = time.monotonic()
     assert forks.end(process, number) == status
-    told = forks.told.read_text()
-    assert told.splitlines()[-1] == f"stcln: stopped by {number.name}; run it again to go on."
-    assert "Traceback" not in told
-    assert state.exists() and not (workspace.root / output).exists() and not halves(workspace.root / output)
+    assert time.monotonic() - began < 5
+    assert forks.told.read_text().splitlines()[-1] == f"stcln: stopped by {number.name}; run it again to go on."
+    assert states(workspace) == ["000000-00000001"]
+    run_verb([*argv, "--workspace", str(workspace.root)], Silent())
+    assert digest(workspace.root / output) == known[step]
+    assert strays(workspace) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "path"),
+    [
+        ("pretrain", "stcln.training.pretrain, 'save', 1", "models/pretrained"),
+        ("finetune", "loop._Training, 'save', 2", ".stcln/resume/scratch@2016-d6-scratch/seed-7/000002-00000000"),
+        ("finetune", "stcln.training.finetune.Trained, 'write', 1", "models/finetuned/2016/d6/scratch"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_told_with_the_path_and_loses_nothing(
+    make: Make, forks: Forks, known: dict[str, str], step: str, place: str, path: str
+) -> None:
+    argv, output = STEPS[step]
+    workspace = once(make, step, known)
+    process = forks.start(*argv, "--workspace", str(workspace.root), hook=f"at({place}, no_large_files)")
+    assert forks.end(process) == 2
+    sentence = forks.told.read_text().splitlines()[-1]
+    assert sentence == f"stcln: {workspace.root / path}: File too large; name a place that takes larger files."
+    assert "000001-00000000" in states(workspace) or "000004-00000000" in states(workspace)
+    assert not (workspace.root / output).exists() and not halves(workspace.root / output)
+    assert not [*workspace.root.glob(".stcln/resume/*/*/.*")]
+    run_verb([*argv, "--workspace", str(workspace.root)], Silent())
+    assert digest(workspace.root / output) == known[step]
 
 
 def test_a_stopped_simulation_leaves_nothing(forks: Forks, tmp_path: Path) -> None:

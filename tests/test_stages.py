@@ -16,7 +16,7 @@ from stcln.workspace import BASE, CODE, PACKAGE, Workspace, code_digest
 
 CHECKOUT = PACKAGE.parent
 # They shape no output, or only through params.
-LIGHT = {"errors", "events", "parameters", "study", "workspace", "stages", "palette"}
+LIGHT = {"errors", "events", "interrupt", "parameters", "study", "workspace", "stages", "palette"}
 
 
 def test_dvc_yaml_of_the_checkout_is_the_rendered_one() -> None:

@@ -49,6 +49,10 @@ class Batch:
         """The batch in memory that a CUDA device copies from by itself."""
         return self._each(Tensor.pin_memory)
 
+    def part(self, samples: slice) -> "Batch":
+        """Some of its samples, padded as the whole is."""
+        return replace(self._each(lambda tensor: tensor[samples]), tiles=self.tiles[samples])
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "tiles"}
         return replace(self, **tensors)

@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from stcln.errors import BadInput
@@ -85,7 +86,7 @@ def save(directory: Path, network: Encoder | STCLN, card: Card) -> None:
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     _compare(directory / CARD, state, card)
-    save_file(state, directory / WEIGHTS)
+    (directory / WEIGHTS).write_bytes(as_bytes(state))  # safetensors' own writing hides why a disk refuses
     write_json(directory / CARD, card.model_dump(mode="json"))
 
 

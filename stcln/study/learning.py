@@ -1,8 +1,8 @@
 """How a study learns: lengths of the season, the network, its trainings and the machine."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from stcln.study.part import Count, Fraction, MonthDay, Name, Part
 
@@ -35,6 +35,12 @@ class Mask(Part):
     """A date of a sample may be masked only if more than this share of its pixels is green; 0 switches the gate off."""
 
 
+def _parts(value: Any) -> int | Literal["auto"]:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("it is neither a number from 1 on nor auto")
+
+
 class Optimisation(Part):
     """Adam with warm-up and cosine decay, or constant as published."""
 
@@ -46,6 +52,8 @@ class Optimisation(Part):
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest gradient norm."""
+    accumulate: Annotated[int | Literal["auto"], PlainValidator(_parts)] = 1
+    """Parts in which a batch goes through the network, one a sample at most; auto: more as soon as memory runs out."""
 
 
 class Pretrain(Optimisation):

@@ -21,13 +21,13 @@ LEAST_STD = 1.0  # reflectance x 10,000: a band that never changes is not blown 
 
 
 class Feed:
-    """The batches of a loader on a device, made by threads before training asks for them.
+    """The batches of a loader, made by threads before training asks for them.
 
     What a batch is does not depend on the threads: it is the loader's. Close the feed when training is over.
 
     Args:
         loader: Makes them.
-        device: Where they go.
+        device: Where they will go: a batch for CUDA lies in memory that it copies from by itself.
         threads: How many make them.
     """
 
@@ -42,18 +42,17 @@ class Feed:
     def batch(self, epoch: int, step: int, attempt: int = 0) -> Batch:
         """One batch. The one after it is expected next; any other is as right, but not made ahead."""
         if attempt:
-            return self.loader.batch(epoch, step, attempt).to(self.device.device)
+            return self._make(epoch, step, attempt)
         if (epoch, step) != self._next:
             self.close()
             self._stream = ahead(self._endless(epoch, step), self.threads)
         self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
-        return next(self._stream).to(self.device.device)
+        return next(self._stream)
 
     def epoch(self, epoch: int) -> Generator[Batch]:
         """The batches of one epoch; to be closed if it is left midway."""
         with closing(ahead(self._jobs(epoch), self.threads)) as batches:
-            for batch in batches:
-                yield batch.to(self.device.device)
+            yield from batches
 
     def close(self) -> None:
         """End the threads."""
@@ -68,8 +67,8 @@ class Feed:
         for later in count(epoch + 1):
             yield from self._jobs(later)
 
-    def _make(self, epoch: int, step: int) -> Batch:
-        batch = self.loader.batch(epoch, step)
+    def _make(self, epoch: int, step: int, attempt: int = 0) -> Batch:
+        batch = self.loader.batch(epoch, step, attempt)
         return batch.pinned() if self.device.device.type == "cuda" else batch
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stcln.data.store import SeasonStore
 from stcln.data.tile import VOID
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
+from stcln.interrupt import stoppable
 from stcln.model.checkpoint import Card, load_encoder, save
 from stcln.model.compute import Device, pick
 from stcln.model.cost import parameters
@@ -46,16 +48,20 @@ class Classifying:
         return len(self.training)
 
     def step(self, epoch: int, step: int) -> Step:
-        """Loss of a batch."""
+        """A batch; its loss is the mean over its labelled pixels."""
         batch = self.training.batch(epoch, step)
-        loss = cross_entropy(self.predict(batch), batch.labels, ignore_index=VOID)
-        return Step(loss, batch.tiles)
+        known = (batch.labels != VOID).sum((1, 2)).tolist()
+        return Step(partial(self._loss, batch), known, batch.tiles, tuple(batch.valid.shape))
+
+    def _loss(self, batch: Batch, samples: slice) -> torch.Tensor:
+        part = batch.part(samples).to(self.device.device)
+        return cross_entropy(self.predict(part), part.labels, ignore_index=VOID)
 
     def validate(self) -> float:
         """Share of the labelled validation pixels classified rightly."""
         right = pixels = 0
         with closing(self.validation.epoch(0)) as batches:
-            for batch in batches:
+            for batch in (batch.to(self.device.device) for batch in batches):
                 known = batch.labels != VOID
                 right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
                 pixels += int(known.sum())
@@ -118,6 +124,7 @@ class Cell:
         return training, self.validation
 
 
+@stoppable()
 def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter: Reporter) -> dict[str, Value]:
     """Train a cell's models, one a seed, into `models/finetuned/<season>/<length>/<arm>/seed-<n>/`.
 
@@ -136,7 +143,7 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
 
     Raises:
         BadInput: The cell is not in the study, a test tile would be trained on, nothing is labelled, the encoder does
-            not fit, or a loss is not finite.
+            not fit, a loss or a gradient is not finite, or memory runs out.
     """
     study, keys = workspace.study, {"season": season, "length": length, "arm": arm}
     study.check_cell(**keys)
@@ -148,7 +155,7 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
         for one in trained:
             one.write(part / f"seed-{one.card.seed}")
         write_lineage(part, workspace, name, **keys)
-    stage.close()
+    stage.close(workspace.finetuned(season, length, arm))
     return {
         "validation": float(np.mean([one.run.validation for one in trained])),
         "best_epoch": ", ".join(str(one.run.best_epoch) for one in trained),

@@ -1,29 +1,47 @@
 """The loop of both trainings: steps, schedule, validation, best weights, early stop, resuming. Not: what is learnt."""
 
 import math
-from collections import Counter
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from stcln.errors import BadInput
 from stcln.events import Reporter
+from stcln.interrupt import Guard, stoppable
 from stcln.model.compute import Device, randomness
 from stcln.study import Optimisation
+from stcln.training.memory import parts, ran_out, refusals_of_memory
 from stcln.training.resume import Resume, Run
 
 WARM_UP = 0.05  # of all steps
+SAVE_EVERY = 300.0  # seconds between states saved within an epoch; when that happens changes no byte of the result
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step gives: its loss, the tiles in it, and counts that are summed over the epoch."""
+    """What a step learns from: a batch that has not been through the network yet.
 
-    loss: Tensor
+    Attributes:
+        loss: Of some of its samples: the mean over what counts in them.
+        weights: How much counts in each sample: its labelled or hidden pixels.
+        tiles: Tile id of each sample.
+        shape: [B,T,H,W].
+        counts: Summed over the epoch.
+    """
+
+    loss: Callable[[slice], Tensor]
+    weights: list[int]
     tiles: tuple[str, ...]
+    shape: tuple[int, ...]
     counts: dict[str, int] = field(default_factory=dict)
+
+    def share(self, samples: slice) -> float:
+        """The part of the whole batch's loss that these samples make up."""
+        return sum(self.weights[samples]) / max(sum(self.weights), 1)
 
 
 class Objective(Protocol):
@@ -41,7 +59,7 @@ class Objective(Protocol):
         """Steps in an epoch."""
 
     def step(self, epoch: int, step: int) -> Step:
-        """The loss of a step, a function of (seed, epoch, step) and the weights."""
+        """What a step learns from, a function of (seed, epoch, step); its loss also of the weights."""
 
     def validate(self) -> float:
         """The validation score, in evaluation mode."""
@@ -80,46 +98,142 @@ class Plan:
 def fit(objective: Objective, plan: Plan, resume: Resume, reporter: Reporter) -> Run:
     """Train with Adam; the network ends with the weights of the epoch that validated best, the first of equals.
 
+    The state is saved at every epoch's end, every `SAVE_EVERY` seconds and when a signal comes.
+
     Raises:
-        BadInput: A loss or a validation score is not finite.
+        BadInput: A loss, a gradient or a validation score is not finite, or memory ran out; the states saved before
+            stand, and the step at fault is in none of them.
     """
-    network, epochs = objective.network, plan.optimisation.epochs
+    network = objective.network
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
-    run = resume.restore(network, optimiser)
-    while len(run.epochs) < epochs and not _tired(run, plan):
-        record = _epoch(objective, optimiser, plan, len(run.epochs) + 1)
-        run.epochs.append(record)
-        if run.best_epoch == 0 or _better(record["validation"], run.validation, objective.higher):
-            run.best_epoch = len(run.epochs)
-            run.best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        resume.save(network, optimiser, run)
-        values = {"loss": record["loss"], "validation": record["validation"]}
-        reporter.progress("epoch", plan.before + len(run.epochs), plan.total or epochs, values)
+    with stoppable() as guard:
+        run = resume.restore(network, optimiser)
+        training = _Training(objective, plan, resume, reporter, guard, optimiser, run)
+        with guard.saving(training.save):
+            while len(run.epochs) < plan.optimisation.epochs and not _tired(run, plan):
+                training.epoch()
     network.load_state_dict(run.best)
     return run
 
 
-def _epoch(objective: Objective, optimiser: torch.optim.Optimizer, plan: Plan, epoch: int) -> dict[str, float | int]:
-    network, steps = objective.network, len(objective)
-    losses: list[float] = []
-    counts: Counter[str] = Counter()
-    network.train()
-    for index in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate((epoch - 1) * steps + index, plan.optimisation.epochs * steps)
-        with randomness(objective.device.device, plan.seed, "step", epoch, index):
-            step = objective.step(epoch, index)
-        losses.append(_finite(step.loss.item(), "the loss", f"epoch {epoch}, step {index + 1}", step.tiles))
-        optimiser.zero_grad()
-        step.loss.backward()  # type: ignore[no-untyped-call]
-        if plan.optimisation.clip:
-            nn.utils.clip_grad_norm_(network.parameters(), plan.optimisation.clip)
-        optimiser.step()
-        counts.update(step.counts)
-    network.eval()
-    with torch.inference_mode():
-        validation = _finite(objective.validate(), "the validation score", f"epoch {epoch}", ())
-    return {"epoch": epoch, "loss": math.fsum(losses) / steps, "validation": validation, **counts}
+@dataclass
+class _Training:
+    """A run in its process: the network and Adam as they are, and the run that says which step they have done."""
+
+    objective: Objective
+    plan: Plan
+    resume: Resume
+    reporter: Reporter
+    guard: Guard
+    optimiser: torch.optim.Optimizer
+    run: Run
+
+    def __post_init__(self) -> None:
+        self.network, self.device = self.objective.network, self.objective.device.device
+        self.buffers = dict(self.network.named_buffers())
+        self.run.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        if self.plan.optimisation.accumulate != "auto":
+            self.run.parts = self.plan.optimisation.accumulate
+        self.saved = time.monotonic()
+
+    def save(self) -> None:
+        """Save the state as it was after the last whole step; the guard must see to it that no step is half done."""
+        self.resume.save(self.network, self.optimiser, self.run)
+        self.saved = time.monotonic()
+
+    def epoch(self) -> None:
+        """Do what is left of an epoch, validate, and save."""
+        run, steps, options = self.run, len(self.objective), self.plan.optimisation
+        name = f"epoch {len(run.epochs) + 1}"
+        self.network.train()
+        for index in range(len(run.losses), steps):
+            with refusals_of_memory(f"{name}, step {index + 1}", options):
+                self.step(index)
+            if time.monotonic() - self.saved >= SAVE_EVERY:
+                with self.guard.whole():
+                    self.save()
+        self.network.eval()
+        with torch.inference_mode(), refusals_of_memory(f"{name}, validation", options):
+            validation = _finite(self.objective.validate(), "the validation score", name, ())
+        record = {"epoch": len(run.epochs) + 1, "loss": math.fsum(run.losses) / steps, "validation": validation}
+        if options.accumulate != 1:
+            record["accumulate"] = run.parts
+        with self.guard.whole():
+            self._close(record | run.counts)
+            self.save()
+        values = {"loss": record["loss"], "validation": validation}
+        self.reporter.progress("epoch", self.plan.before + len(run.epochs), self.plan.total or options.epochs, values)
+
+    def _close(self, record: dict[str, Any]) -> None:
+        run = self.run
+        run.epochs.append(record)
+        run.losses, run.counts = [], {}
+        if run.best_epoch == 0 or _better(record["validation"], run.validation, self.objective.higher):
+            run.best_epoch = len(run.epochs)
+            run.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def step(self, index: int) -> None:
+        """Do one step. Weights, moments and what the run says of them change together, in the end."""
+        run, steps, epoch = self.run, len(self.objective), len(self.run.epochs) + 1
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate((epoch - 1) * steps + index, self.plan.optimisation.epochs * steps)
+        step = self.objective.step(epoch, index)
+        loss = self._gradients(step, epoch, index)
+        with self.guard.whole():
+            self.optimiser.step()
+            run.losses.append(loss)
+            for name, count in step.counts.items():
+                run.counts[name] = run.counts.get(name, 0) + count
+            for name, buffer in self.buffers.items():
+                run.buffers[name].copy_(buffer)
+
+    def _gradients(self, step: Step, epoch: int, index: int) -> float:
+        """Loss of a step, its gradients in place; with `accumulate: auto` in more parts whenever memory runs out."""
+        run, options, where = self.run, self.plan.optimisation, f"epoch {epoch}, step {index + 1}"
+        while True:
+            try:
+                with randomness(self.device, self.plan.seed, "step", epoch, index):
+                    values = self._through(step)
+                break
+            except (MemoryError, RuntimeError) as error:
+                with refusals_of_memory(where, options, step.shape, run.parts):
+                    if options.accumulate != "auto" or run.parts >= len(step.weights) or not ran_out(error):
+                        raise
+            self._more_parts(where)
+        names = ("the loss", "the gradients' norm", "the largest of BatchNorm's statistics")
+        for value, name in zip(values, names, strict=True):
+            _finite(value, name, where, step.tiles)
+        return values[0]
+
+    def _through(self, step: Step) -> list[float]:
+        """Gradients of a step, clipped; its loss, their norm, and the largest of the buffers.
+
+        The three are read together, after the last backward pass and before the update: the one moment in a step at
+        which the host waits for a CUDA device. Read a step later they would leave an update to take back.
+        """
+        self.optimiser.zero_grad()
+        loss = torch.zeros((), device=self.device)
+        for samples in parts(len(step.weights), self.run.parts):
+            part = step.loss(samples) * step.share(samples)
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if clip := self.plan.optimisation.clip:
+            nn.utils.clip_grads_with_norm_(self.network.parameters(), clip, norm)
+        moving = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
+        largest = nn.utils.get_total_norm(moving, norm_type=math.inf)
+        return torch.stack([loss, norm, largest]).tolist()
+
+    def _more_parts(self, where: str) -> None:
+        """Take up a step anew in twice as many parts, as if it had not been tried."""
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self.run.buffers[name])
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.run.parts *= 2
+        message = f"memory ran out in {where}: batches go through the network in more parts from here on"
+        self.reporter.note(message, {"parts": self.run.parts})
 
 
 def _finite(value: float, what: str, where: str, tiles: tuple[str, ...]) -> float:

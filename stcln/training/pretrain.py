@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stcln.data.splits import Selection, check_disjoint, select
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
+from stcln.interrupt import stoppable
 from stcln.model.checkpoint import Card, save
 from stcln.model.compute import Device, generator, pick
 from stcln.model.cost import parameters
@@ -50,20 +52,25 @@ class Filling:
         return len(self.training)
 
     def step(self, epoch: int, step: int) -> Step:
-        """Loss of a batch; one in which nothing is hidden is drawn again, other samples and all."""
+        """A batch, its loss the mean over hidden pixels; one without any is drawn again, other samples and all."""
         for attempt in range(ATTEMPTS):
             batch = self.training.batch(epoch, step, attempt)
             hidden, masked = self.hide(batch, "training", epoch, step, attempt)
             if masked or self.study.method.empty_mask == "step":
-                loss = reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)
-                return Step(loss, batch.tiles, {"masked_pixels": masked, "redrawn": attempt})
+                counts = {"masked_pixels": masked, "redrawn": attempt}
+                weights, loss = hidden.sum((1, 2, 3)).tolist(), partial(self._loss, batch, hidden)
+                return Step(loss, weights, batch.tiles, tuple(batch.valid.shape), counts)
         raise self._nothing("training")
+
+    def _loss(self, batch: Batch, hidden: torch.Tensor, samples: slice) -> torch.Tensor:
+        part, mask = batch.part(samples).to(self.device.device), hidden[samples].to(self.device.device)
+        return reconstruction_loss(self.predict(part, mask), part.images, mask)
 
     def validate(self) -> float:
         """Loss on the held-out windows."""
         total, pixels = 0.0, 0
         with closing(self.validation.epoch(0)) as batches:
-            for step, batch in enumerate(batches):
+            for step, batch in enumerate(batch.to(self.device.device) for batch in batches):
                 hidden, masked = self.hide(batch, "validation", step)
                 total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
                 pixels += masked
@@ -93,6 +100,7 @@ class Filling:
         )  # fmt: skip
 
 
+@stoppable()
 def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     """Pre-train the encoder on the seasons of `pretrain.seasons` into `models/pretrained/`.
 
@@ -101,8 +109,8 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     stores, pooled.
 
     Raises:
-        BadInput: Seasons do not fit together, a test tile would be trained on, there is only one tile, or nothing can
-            be masked.
+        BadInput: Seasons do not fit together, a test tile would be trained on, there is only one tile, nothing can be
+            masked, a loss or a gradient is not finite, or memory runs out.
     """
     study = workspace.study
     stores = [SeasonStore.open(workspace.season(season)) for season in study.pretrain.seasons]
@@ -129,7 +137,7 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
         )  # fmt: skip
         _sample(part / "sample.npz", objective)
         write_lineage(part, workspace, "pretrain")
-    stage.close()
+    stage.close(workspace.pretrained)
     return _summary(run, objective, masked)
 
 

@@ -1,23 +1,28 @@
-"""State of an unfinished run: weights, best weights, optimiser, history; as data, written whole at every epoch's end.
+"""State of an unfinished run: weights, best weights, optimiser, history; as data, each save whole or not there at all.
 
 No state of a random number generator is kept: every draw is a function of (seed, epoch, step).
 """
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from stcln.errors import BadInput
-from stcln.events import Reporter
+from stcln.events import Reporter, Value
 from stcln.stages import name_of, write_lineage
-from stcln.storage import digest, read_json, whole_directory, write_json
+from stcln.storage import digest, read_json, synchronise, whole_directory
 from stcln.workspace import Workspace
 
+GENERATIONS = 2
+"""States kept, the newest and those before it. They share no file: what tears one leaves the other."""
 Tensors = dict[str, Tensor]
 
 
@@ -29,11 +34,19 @@ class Run:
         epochs: One record an epoch: epoch (from 1), loss, validation, and counts.
         best_epoch: The epoch with the best validation score; 0 before the first.
         best: Its weights.
+        losses: Of the steps done in the epoch that is not finished.
+        counts: Summed over them.
+        parts: In which a batch goes through the network.
+        buffers: The network's after the last whole step: BatchNorm changes its own in the midst of one.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best: Tensors = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    parts: int = 1
+    buffers: Tensors = field(default_factory=dict)
 
     @property
     def validation(self) -> float:
@@ -46,7 +59,8 @@ class Resume:
     """Where a run keeps its state.
 
     Attributes:
-        directory: Holds weights, best and optimiser as safetensors, and state.json with their md5.
+        directory: Holds a directory a state, named by epochs and steps done, in which are weights, best and optimiser
+            as safetensors, and state.json with their md5.
         identity: What the run is; a state with another one is foreign.
         reporter: Is told when a state is taken up or refused.
     """
@@ -56,56 +70,72 @@ class Resume:
     reporter: Reporter
 
     def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, run: Run) -> None:
-        """Replace the state."""
+        """Add the state as it was after the last whole step, and drop all but the newest ones.
+
+        Raises:
+            OSError: The disk is full, or refuses; the states before stand.
+        """
+        target = self.directory / f"{len(run.epochs):06}-{len(run.losses):08}"
+        if target.exists():
+            return
+        weights = {name: run.buffers.get(name, value) for name, value in network.state_dict().items()}
         moments = {
             f"{i}.{name}": value for i, slot in optimiser.state_dict()["state"].items() for name, value in slot.items()
         }
-        parts = {"weights": network.state_dict(), "best": run.best, "optimiser": moments}
-        with whole_directory(self.directory) as part:
+        parts = {"weights": weights, "best": run.best, "optimiser": moments}
+        state: dict[str, Any] = {"identity": self.identity, "files": {}}
+        state |= {name: getattr(run, name) for name in ("epochs", "best_epoch", "losses", "counts", "parts")}
+        with whole_directory(target) as part:
             for name, tensors in parts.items():
-                save_file(
-                    {key: t.detach().cpu().contiguous() for key, t in tensors.items()}, part / f"{name}.safetensors"
-                )
-            files = {f"{name}.safetensors": digest(part / f"{name}.safetensors") for name in parts}
-            state = {"identity": self.identity, "files": files, "epochs": run.epochs, "best_epoch": run.best_epoch}
-            write_json(part / "state.json", state)
+                data = as_bytes({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+                state["files"][f"{name}.safetensors"] = hashlib.md5(data).hexdigest()
+                (part / f"{name}.safetensors").write_bytes(data)
+            (part / "state.json").write_text(json.dumps(state, sort_keys=True, allow_nan=False))
+            synchronise([*part.iterdir(), part])
+        synchronise([self.directory])
+        kept = self._generations()[-GENERATIONS:]
+        for old in self.directory.iterdir():
+            if old.is_dir() and old not in kept:  # or the half of a killed save
+                shutil.rmtree(old)
 
     def restore(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
-        """Load the state into network and optimiser; a run from the start if there is none or it does not fit."""
-        if not self.directory.exists():
-            return Run()
-        if problem := self._problem():
-            self.reporter.note(
-                f"resume state refused, training starts afresh: {problem}", {"path": str(self.directory)}
-            )
-            shutil.rmtree(self.directory)
-            return Run()
-        state, weights, best, moments = self._read()
+        """Load the newest state that is whole into network and optimiser; a run from the start if there is none."""
+        found = self._generations()
+        for at in reversed(found):
+            if not (problem := self._problem(at)):
+                return self._load(at, network, optimiser)
+            self.reporter.note(f"resume state refused: {problem}", {"path": str(at)})
+            shutil.rmtree(at)
+        if found:
+            self.reporter.note("no state is left to resume from, training starts afresh", {"path": str(self.directory)})
+        return Run()
+
+    def _generations(self) -> list[Path]:
+        return sorted(self.directory.glob("[0-9]*"))
+
+    def _load(self, at: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
+        weights, best, moments = (load_file(at / f"{name}.safetensors") for name in ("weights", "best", "optimiser"))
+        state = read_json(at / "state.json")
         network.load_state_dict(weights)
         slots: dict[int, Tensors] = {}
         for key, value in moments.items():
             index, name = key.split(".", 1)
             slots.setdefault(int(index), {})[name] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-        self.reporter.note("resumed", {"epoch": len(state["epochs"]), "path": str(self.directory)})
-        return Run(state["epochs"], state["best_epoch"], best)
+        values: dict[str, Value] = {"epoch": len(state["epochs"]), "step": len(state["losses"]), "path": str(at)}
+        self.reporter.note("resumed", values)
+        return Run(state["epochs"], state["best_epoch"], best, state["losses"], state["counts"], state["parts"])
 
-    def _problem(self) -> str:
-        """Why the state cannot be used; empty: it can."""
+    def _problem(self, at: Path) -> str:
+        """Why a state cannot be used; empty: it can."""
         try:
-            state = read_json(self.directory / "state.json")
+            state = read_json(at / "state.json")
             if state["identity"] != self.identity:
                 return "it belongs to other data, parameters or code"
-            torn = [name for name, md5 in state["files"].items() if digest(self.directory / name) != md5]
+            torn = [name for name, md5 in state["files"].items() if digest(at / name) != md5]
         except (BadInput, OSError, KeyError, TypeError, AttributeError) as error:
             return f"it is torn ({error})"
         return f"it is torn ({', '.join(torn)})" if torn else ""
-
-    def _read(self) -> tuple[dict[str, Any], Tensors, Tensors, Tensors]:
-        weights, best, optimiser = (
-            load_file(self.directory / f"{name}.safetensors") for name in ("weights", "best", "optimiser")
-        )
-        return read_json(self.directory / "state.json"), weights, best, optimiser
 
 
 @dataclass(frozen=True)
@@ -134,6 +164,7 @@ class Stage:
         """State of the run with a seed."""
         return Resume(self.directory / f"seed-{seed}", self.identity, self.reporter)
 
-    def close(self) -> None:
-        """The output stands: the state is no longer needed."""
+    def close(self, output: Path) -> None:
+        """The output stands: once it is safe on the disk, the state is no longer needed."""
+        synchronise([*output.rglob("*"), output, output.parent])
         shutil.rmtree(self.directory)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.model.compute import Device
 from stcln.study import Finetune
+from stcln.training import loop
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Resume
 
@@ -30,7 +32,8 @@ class Scripted:
 
     def step(self, epoch: int, step: int) -> Step:
         scale = next(self.losses, 1.0)
-        return Step(-scale * self.network.weight.sum(), ("north", "south"), {"masked_pixels": 5})
+        counts = {"masked_pixels": 5}
+        return Step(lambda _: -scale * self.network.weight.sum(), [1], ("north", "south"), (1, 6, 8, 8), counts)
 
     def validate(self) -> float:
         self.weights.append(self.network.weight.item())
@@ -66,6 +69,52 @@ def test_counts_are_summed_over_an_epoch(tmp_path: Path):
 def test_a_loss_that_is_not_finite_ends_in_a_sentence_with_step_and_tiles(tmp_path: Path):
     with pytest.raises(BadInput, match="epoch 2, step 1: the loss is nan on tiles north, south; lower"):
         run(tmp_path, Scripted([0.1, 0.2], losses=[1.0, 1.0, math.nan]), epochs=2)
+
+
+class Poisoned(Scripted):
+    """A step whose loss is finite; from the third on its gradient, or what it leaves in a buffer, is not."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__([0.1, 0.2, 0.3])
+        self.what, self.steps = what, 0
+        self.network.register_buffer("running", torch.zeros(1))
+
+    def step(self, epoch: int, step: int) -> Step:
+        self.steps += 1
+        return Step(self.loss, [1], ("north", "south"), (1, 6, 8, 8))
+
+    def loss(self, _: slice) -> torch.Tensor:
+        if self.steps < 3:
+            return -self.network.weight.sum()
+        if self.what == "gradient":
+            return (self.network.weight * 0).sum().sqrt()
+        self.network.running.fill_(math.inf)
+        return -self.network.weight.sum()
+
+
+@pytest.mark.parametrize(
+    ("what", "named"), [("gradient", "the gradients' norm is nan"), ("buffer", "BatchNorm's statistics is inf")]
+)
+def test_what_is_not_finite_never_reaches_weights_or_state(tmp_path: Path, what: str, named: str):
+    objective = Poisoned(what)
+    with pytest.raises(BadInput, match=f"epoch 2, step 1: .*{named} on tiles north, south; lower"):
+        run(tmp_path, objective, epochs=3)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["000001-00000000"]
+    assert objective.network.weight.item() == objective.weights[0]
+
+
+def test_a_signal_after_a_step_that_is_not_finite_saves_the_one_before_it(tmp_path: Path, monkeypatch):
+    """As one that comes while its sentence is made."""
+    objective = Poisoned("buffer")
+    monkeypatch.setattr(loop, "_finite", lambda value, *_: value if math.isfinite(value) else _interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, objective, epochs=3)
+    state = load_file(tmp_path / "state/000001-00000000/weights.safetensors")
+    assert state["running"].item() == 0 and state["weight"].item() == objective.weights[0]
+
+
+def _interrupted() -> float:
+    raise KeyboardInterrupt
 
 
 def test_a_validation_score_that_is_not_finite_is_refused(tmp_path: Path):
