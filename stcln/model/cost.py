@@ -36,8 +36,8 @@ def multiply_adds(config: Config, dates: int, height: int, width: int) -> int:
     encoder = P * dates * (convolutions + layers)
     if not K:
         return encoder + P * dates * D * C
-    likeness = dates * (2 * D * D + P * D)  # q and k of every date; each pixel against all others
-    return encoder + P * (likeness + D * D + P * D + D * K)
+    likeness = dates * (D * D + P * D)  # q of every date, with k's weights in it; each pixel against all others
+    return encoder + D**3 + P * (likeness + D * D + P * D + D * K)
 
 
 def training(forward: int) -> int:
