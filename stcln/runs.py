@@ -17,7 +17,7 @@ PACKAGES = ("stcln", "torch", "numpy", "zarr", "xarray", "rasterio", "torchmetri
 
 
 @contextmanager
-def record(workspace: Workspace, stage: str) -> Iterator[None]:
+def record(workspace: Workspace, stage: str, processes: int = 1) -> Iterator[None]:
     """Write `.stcln/runs/<stage>.json` when the block has ended well."""
     began, clock = datetime.now(UTC), time.perf_counter()
     yield
@@ -33,6 +33,7 @@ def record(workspace: Workspace, stage: str) -> Iterator[None]:
                 "python": platform.python_version(),
             },
             "device": _device(),
+            "processes": processes,
             "packages": {name: _version(name) for name in PACKAGES},
         },
     )

@@ -25,6 +25,7 @@ from stcln.stages import finetune_stage, write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
 from stcln.training import labels
+from stcln.training.distributed import Team
 from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
@@ -41,29 +42,36 @@ class Classifying:
     device: Device
     higher = True
 
+    def __post_init__(self) -> None:
+        self.team = Team.here()
+        self.spread = self.team.spread(self.network)
+
     def __len__(self) -> int:
         return len(self.training)
 
     def step(self, epoch: int, step: int) -> Step:
         """Loss of a batch."""
         batch = self.training.batch(epoch, step)
-        loss = cross_entropy(self.predict(batch), batch.labels, ignore_index=VOID)
-        return Step(loss, batch.tiles)
+        (labelled,) = self.team.total(int((batch.labels != VOID).sum()))
+        self.team.sit_out(self.network, now=batch.blank)
+        total = cross_entropy(self.predict(batch), batch.labels, ignore_index=VOID, reduction="sum")
+        return Step(total / labelled, batch.tiles)
 
     def validate(self) -> float:
         """Share of the labelled validation pixels classified rightly."""
         right = pixels = 0
-        with closing(self.validation.epoch(0)) as batches:
+        with closing(self.validation.epoch(0, self.team.turns(len(self.validation)))) as batches:
             for batch in batches:
                 known = batch.labels != VOID
                 right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
                 pixels += int(known.sum())
+        right, pixels = self.team.total(right, pixels)
         return right / pixels
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Logits float32 [B,K,H,W]."""
         with self.device.autocast():
-            logits: torch.Tensor = self.network(batch.images, batch.positions, batch.valid)
+            logits: torch.Tensor = self.spread(batch.images, batch.positions, batch.valid)
         return logits.float()
 
 
@@ -143,10 +151,11 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
     cell = Cell.read(workspace, season, length, arm, reporter)
     stage = Stage.open(workspace, name, reporter, **keys)
     trained = [_train(cell, study.seed + index, stage, reporter) for index in range(study.finetune.seeds)]
-    with whole_directory(workspace.finetuned(season, length, arm)) as part:
-        for one in trained:
-            one.write(part / f"seed-{one.card.seed}")
-        write_lineage(part, workspace, name, **keys)
+    if stage.team.leads:
+        with whole_directory(workspace.finetuned(season, length, arm)) as part:
+            for one in trained:
+                one.write(part / f"seed-{one.card.seed}")
+            write_lineage(part, workspace, name, **keys)
     stage.close()
     return {
         "validation": float(np.mean([one.run.validation for one in trained])),
