@@ -21,10 +21,11 @@ from team import Started, norms, plain, team, verb
 from tiny_study import STUDY, restudy, synthetic_tile, write_season
 from torch import nn
 
+from stcln.errors import BadInput
 from stcln.events import Silent, Value
 from stcln.model import encoder, network
 from stcln.storage import read_json
-from stcln.training.distributed import Team, _own
+from stcln.training.distributed import Team, _backend, _own
 from stcln.training.finetune import finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
@@ -207,16 +208,24 @@ def test_a_team_that_is_asked_to_stop_says_so_once(copied: Copy, tmp_path: Path)
 
 
 def test_a_verb_run_by_torchrun_writes_what_one_process_writes_and_tells_it_once(copied: Copy):
-    workspace = copied("verb", pretrain={"epochs": 2})
+    workspace = copied("verb", pretrain={"epochs": 2, "batch": 1})
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     words = [*torchrun, "-m", "stcln", "pretrain", "--workspace", str(workspace.root)]
     run = subprocess.run(words, text=True, capture_output=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
+    assert run.stderr.count("2 processes share batches of 1: some have nothing to do") == 1
     assert [run.stderr.count(f"epoch {n}/2") for n in (1, 2)] == [1, 1] and run.stdout.count("best_epoch") == 1
     names = sorted(path.name for path in workspace.pretrained.iterdir())
     assert names == ["card.json", "history.json", "lineage.json", "sample.npz", "weights.safetensors"]
     assert read_json(workspace.run_record("pretrain"))["processes"] == 2
     assert not workspace.resume("pretrain").exists()
+
+
+def test_more_processes_than_gpus_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BadInput, match="torchrun --nproc-per-node: 4 processes for 2 GPUs; start one a GPU"):
+        _backend(0, 4)
 
 
 def test_processes_of_one_machine_share_its_cores():
