@@ -289,7 +289,7 @@ def _together() -> Iterator[None]:
     if _processes() > 1:
         from stcln.training.distributed import joined
 
-        with joined():
+        with joined(), refusals_of_the_disk():
             yield
     else:
         yield
