@@ -18,7 +18,7 @@ from torch import nn
 from stcln import cli
 from stcln.model import encoder, network
 from stcln.training.batchnorm import TeamBatchNorm
-from stcln.training.distributed import joined
+from stcln.training.distributed import Team, joined
 
 PARTS = (3, 0, 5)  # images of each of three processes
 FORKS = get_context("forkserver")
@@ -52,7 +52,23 @@ def norms(directory: str) -> None:
         y.backward(torch.zeros_like(y) if norm.blank else gradient[mine])
         state = {name: value.tolist() for name, value in norm.state_dict().items()}
         record = {"y": y.tolist(), "x": own.grad.tolist(), "weight": norm.weight.grad.tolist(), "state": state}
+        record["gradients"] = gradients(own.detach(), blank=norm.blank)
         Path(directory, f"{rank}.json").write_text(json.dumps(record))
+
+
+def small() -> nn.Module:
+    """A network with a BatchNorm."""
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+def gradients(own: torch.Tensor, *, blank: bool) -> list[object]:
+    """Those of a step of the small network on all images together: the loss is a mean over eight."""
+    here, net = Team.here(), small()
+    spread = here.spread(net)
+    here.sit_out(net, now=blank)
+    here.backward((0 if blank else 1) * spread(own).square().sum() / sum(PARTS))
+    return [parameter.grad.tolist() for parameter in net.parameters()]
 
 
 class Started:

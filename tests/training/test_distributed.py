@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from team import Started, norms, plain, team, verb
+from team import Started, norms, plain, small, team, verb
 from tiny_study import STUDY, restudy, synthetic_tile, write_season
 from torch import nn
 
@@ -122,9 +123,9 @@ def test_the_weights_have_the_same_names_and_predict_the_same(trained):
     assert one.keys() == three.keys()
     for name in one.keys() - {key for key in one if "qkv.bias" in key}:  # a third of it has no gradient but rounding
         assert torch.allclose(one[name].float(), three[name].float(), atol=CURVE), name
-    drawn, found = (np.load(path / "sample.npz") for path in trained["pretrain"])
-    np.testing.assert_array_equal(found["hidden"], drawn["hidden"])
-    np.testing.assert_allclose(found["reconstruction"], drawn["reconstruction"], atol=CURVE)
+    one, three = (np.load(path / "sample.npz") for path in trained["pretrain"])
+    np.testing.assert_array_equal(three["hidden"], one["hidden"])
+    np.testing.assert_allclose(three["reconstruction"], one["reconstruction"], atol=CURVE)
 
 
 def test_lineage_differs_in_nothing_but_the_digests_of_the_output(trained):
@@ -135,12 +136,33 @@ def test_lineage_differs_in_nothing_but_the_digests_of_the_output(trained):
         assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in three.iterdir())
 
 
-def test_batchnorm_over_processes_is_batchnorm_over_all_their_images_and_a_blank_one_counts_for_nothing(tmp_path: Path):
-    with team(3, tmp_path / "log", norms, str(tmp_path)) as run:
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `norms` found in each of three processes."""
+    at = tmp_path_factory.mktemp("norms")
+    with team(3, at / "log", norms, str(at)) as run:
         assert run.statuses() == [0, 0, 0], run.log.read_text()
-    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    return [json.loads((at / f"{rank}.json").read_text()) for rank in range(3)]
+
+
+def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+    """All images, and a gradient of what becomes of them."""
     x, gradient = (torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(n)) for n in range(2))
-    x, norm = (5 + 3 * x).requires_grad_(), nn.BatchNorm2d(3)
+    return 5 + 3 * x, gradient
+
+
+def test_gradients_of_a_team_are_those_of_the_whole_batch_in_size_too(normed):
+    """Adam and a clipped norm would hide a factor."""
+    network = small()
+    (network(drawn()[0]).square().sum() / 8).backward()
+    for record in normed:
+        for parameter, found in zip(network.parameters(), record["gradients"], strict=True):
+            assert torch.allclose(torch.tensor(found), parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_batchnorm_over_processes_is_batchnorm_over_all_their_images_and_a_blank_one_counts_for_nothing(normed):
+    found, (x, gradient), norm = normed, drawn(), nn.BatchNorm2d(3)
+    x.requires_grad_()
     nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(4))
     y = norm(x)
     y.backward(gradient)
