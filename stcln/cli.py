@@ -1,21 +1,22 @@
 """The command line: a table of verbs, each a plain function. What a verb does stands in the module it calls."""
 
 import json
+import os
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from stcln import runs, stages
 from stcln.errors import BadInput, refusals_of_the_disk
-from stcln.events import JsonLines, Reporter, Terminal, Value, values_text
+from stcln.events import JsonLines, Reporter, Silent, Terminal, Value, values_text
 from stcln.interrupt import Stopped, leave, signals
 from stcln.new import make, refresh, studies
 from stcln.workspace import Workspace
@@ -47,6 +48,7 @@ STEPS = {
     "report": "stcln.report",
     "export": "stcln.export",
 }  # the module of each verb that is a stage; its function has the verb's name and takes (workspace, *keys, reporter)
+TOGETHER = ("pretrain", "finetune")  # the verbs that several processes run as one
 LISTENER: ContextVar[Reporter | None] = ContextVar("LISTENER", default=None)  # who runs a verb in this process
 
 app = typer.Typer(
@@ -117,7 +119,8 @@ def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln pretrain --log json`
     """
-    return _run(workspace, log, "pretrain")
+    with _together():
+        return _run(workspace, log, "pretrain")
 
 
 @app.command()
@@ -126,8 +129,9 @@ def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
 
     Example: `python -m stcln finetune --season 2018 --length d10 --arm pretrained`
     """
-    stage = stages.finetune_stage(Workspace(workspace).study, arm)
-    return _run(workspace, log, stage, season=season, length=length, arm=arm)
+    with _together():
+        stage = stages.finetune_stage(Workspace(workspace).study, arm)
+        return _run(workspace, log, stage, season=season, length=length, arm=arm)
 
 
 @app.command()
@@ -224,6 +228,8 @@ def simulate(
 def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: str) -> Summary:
     """Run a stage's verb in a workspace, alone: check first, record the run after. Its module is imported only now.
 
+    Of the processes of a team the first holds the stage, records and tells.
+
     Args:
         root: The workspace.
         log: How progress is told.
@@ -235,8 +241,13 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
     stages.check(workspace, stage, **keys)
     step = getattr(import_module(STEPS[verb]), verb)
     name = stages.name_of(stage, **keys)
-    output = workspace.root / stages.STAGES[stage].writes.format(**keys)
-    with ExitStack() as stack, runs.alone(workspace, name), runs.record(workspace, name, output) as more:
+    if _processes() > 1 and verb not in TOGETHER:
+        raise BadInput("torchrun", f"{verb} is the work of one process", "run it without torchrun")
+    output, more = workspace.root / stages.STAGES[stage].writes.format(**keys), dict[str, Any]()
+    with ExitStack() as stack:
+        if _leads():
+            stack.enter_context(runs.alone(workspace, name))
+            more = stack.enter_context(runs.record(workspace, name, output, _processes()))
         if only is not None:
             from stcln.data.fetch.trials import declare
 
@@ -248,7 +259,9 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
 
 
 def _reporter(stack: ExitStack, log: Log) -> Reporter:
-    """Who listens: the caller of `run_verb`, or the terminal."""
+    """Who listens: the caller of `run_verb`, or the terminal; to the first process of a team alone."""
+    if not _leads():
+        return Silent()
     given = LISTENER.get()
     if given is not None:
         return given
@@ -256,10 +269,31 @@ def _reporter(stack: ExitStack, log: Log) -> Reporter:
 
 
 def _tell(summary: Summary, log: Log) -> Summary:
-    if LISTENER.get() is None:
+    if LISTENER.get() is None and _leads():
         text = json.dumps({"event": "done", **summary}) if log is Log.json else values_text(summary)
         typer.echo(text)
     return summary
+
+
+def _processes() -> int:
+    """How many processes torchrun started, of which this is one; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def _leads() -> bool:
+    return _processes() == 1 or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Be one of the team that torchrun started, if it did; only then is torch imported before anything is checked."""
+    if _processes() > 1:
+        from stcln.training.distributed import joined
+
+        with joined(), refusals_of_the_disk():
+            yield
+    else:
+        yield
 
 
 def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
@@ -293,6 +327,6 @@ def main() -> None:
             as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
             event = {"event": "error", "where": error.where, "problem": error.problem, "remedy": error.remedy}
             print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(error.status)
         except Stopped as stopped:
             leave(stopped)

@@ -32,6 +32,8 @@ class BadInput(ValueError):  # noqa: N818 - it is input that is bad, not the pro
         remedy: What the user can do about it, as an instruction.
     """
 
+    status = 2
+
     def __init__(self, where: "str | Path | UPath", problem: str, remedy: str) -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem.rstrip('.')}; {remedy.rstrip('.')}.")

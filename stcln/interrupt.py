@@ -74,6 +74,8 @@ class Guard:
         self._whole = False
         self._waiting: int | None = None
         self._ended = False
+        self.quiet = False
+        """Whether another process tells the user that the program was stopped."""
         ours = (_raise, signal.default_int_handler)
         self._before = {number: found for number in SIGNALS if (found := signal.getsignal(number)) in ours}
 
@@ -157,7 +159,8 @@ class Guard:
         try:
             if self._lock.acquire(timeout=SAVING) and self._save is not None:
                 self._save()  # the lock is kept: the main thread changes nothing any more
-            _say(str(stopped))
+            if not self.quiet:
+                _say(str(stopped))
         except Exception as error:
             _say(f"stcln: stopped by {stopped.number.name}, the state was not saved, an earlier one stands: {error}")
         finally:

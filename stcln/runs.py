@@ -19,15 +19,16 @@ PACKAGES = ("stcln", "torch", "numpy", "zarr", "xarray", "rasterio", "torchmetri
 
 
 @contextmanager
-def record(workspace: Workspace, stage: str, output: Path) -> Iterator[dict[str, Any]]:
+def record(workspace: Workspace, stage: str, output: Path, processes: int = 1) -> Iterator[dict[str, Any]]:
     """Write `.stcln/runs/<stage>.json` when the block has ended well.
 
-    What an interrupted process spent before is not in it.
+    What an interrupted process spent before is not in it, nor what other processes of a team spend.
 
     Args:
         workspace: Of the study.
         stage: Its name in dvc.yaml.
         output: What it writes; the record is of this output alone, see `read`.
+        processes: That run it as one.
 
     Yields:
         A dict for what else is to be recorded.
@@ -48,6 +49,7 @@ def record(workspace: Workspace, stage: str, output: Path) -> Iterator[dict[str,
                 "python": platform.python_version(),
             },
             "device": _device(),
+            "processes": processes,
             "packages": {name: _version(name) for name in PACKAGES},
         },
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from stcln.data.lengths import choose
 from stcln.data.samples import Sample
 from stcln.data.series import Series
+from stcln.data.tile import VOID
 from stcln.study import Length, Method
 
 ORDER, DRAW = 0, 1  # streams of random numbers
@@ -31,7 +32,9 @@ class Batch:
         positions: int64 [B,T]; 0 on padded dates.
         valid: bool [B,T,H,W]; false on padded dates (`padding: attended`: true).
         labels: int64 [B,H,W]; 255 = no label.
-        tiles: Tile id of each sample.
+        tiles: Tile id of each sample of the whole batch.
+        first: Which of those the first sample here is, where several processes share a batch.
+        blank: There was no sample left for this process: the one here has nothing valid, nothing labelled.
     """
 
     images: Tensor
@@ -40,6 +43,8 @@ class Batch:
     valid: Tensor
     labels: Tensor
     tiles: tuple[str, ...]
+    first: int = 0
+    blank: bool = False
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; without waiting, where it is pinned."""
@@ -51,11 +56,33 @@ class Batch:
 
     def part(self, samples: slice) -> "Batch":
         """Some of its samples, padded as the whole is."""
-        return replace(self._each(lambda tensor: tensor[samples]), tiles=self.tiles[samples])
+        return self._each(lambda tensor: tensor[samples])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "tiles"}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors: dict[str, Any] = {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **tensors)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample and what was drawn for it: indices of its dates (None: all), corner of its window, symmetry."""
+
+    sample: Sample
+    dates: NDArray[np.intp] | None
+    corner: tuple[int, int]
+    turn: int
+
+    def __len__(self) -> int:
+        return len(self.sample.dates if self.dates is None else self.dates)
+
+    def read(self) -> Series:
+        """The window, turned."""
+        window = self.sample.read(self.dates, self.corner)
+        if not self.turn:
+            return window
+        reflectance, valid, labels = (_turned(a, self.turn) for a in (window.reflectance, window.valid, window.labels))
+        return replace(window, reflectance=reflectance, valid=valid, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -72,6 +99,8 @@ class Loader:
         training: Shuffle, and draw random dates.
         length: A rule still to be applied at every draw; None: the samples have the dates they need.
         augment: Flips and quarter turns, drawn for every sample.
+        share: (rank, size): which process of how many this one is. All is drawn for the whole batch, and of every
+            batch each process reads its share.
     """
 
     windows: Sequence[Sample]
@@ -83,6 +112,7 @@ class Loader:
     training: bool = False
     length: Length | None = None
     augment: bool = False
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.windows) // self.size)
@@ -101,22 +131,21 @@ class Loader:
         rng = np.random.default_rng((DRAW, self.seed, epoch, step, attempt))
         return self._collate([self._draw(self.windows[i], rng) for i in order[start : start + self.size]])
 
-    def _draw(self, sample: Sample, rng: np.random.Generator) -> Series:
+    def _draw(self, sample: Sample, rng: np.random.Generator) -> Drawn:
         kept = None
         if self.length is not None:
             drawn = rng if self.training or self.method.dates == "redrawn" else None
             kept = choose(sample.dates, self.length, sample.season, drawn)
         row, column = (int(rng.integers(room + 1)) if room else 0 for room in sample.room)
-        window = sample.read(kept, (row, column))
-        if not self.augment:
-            return window
-        turn = int(rng.integers(8))
-        reflectance, valid, labels = (_turned(a, turn) for a in (window.reflectance, window.valid, window.labels))
-        return replace(window, reflectance=reflectance, valid=valid, labels=labels)
+        return Drawn(sample, kept, (row, column), int(rng.integers(8)) if self.augment else 0)
 
-    def _collate(self, windows: Sequence[Series]) -> Batch:
-        B, T = len(windows), max(len(window.dates) for window in windows)
-        _, C, H, W = windows[0].reflectance.shape
+    def _collate(self, drawn: Sequence[Drawn]) -> Batch:
+        """The batch of this process, padded as the whole one is."""
+        rank, of = self.share
+        first, end = (-(-len(drawn) * place // of) for place in (rank, rank + 1))
+        windows = [one.read() for one in drawn[first:end]]
+        B, T, C = max(len(windows), 1), max(map(len, drawn)), len(self.mean)
+        H, W = drawn[0].sample.labels.shape
         reflectance, images = np.empty((B, T, C, H, W), np.int16), np.empty((B, T, C, H, W), np.float32)
         positions, valid = np.zeros((B, T), np.int64), np.empty((B, T, H, W), bool)
         labels = np.empty((B, H, W), np.int64)
@@ -128,9 +157,12 @@ class Loader:
             np.subtract(reflectance[b, :t], mean, out=images[b, :t])
             np.divide(images[b, :t], std, out=images[b, :t])
             reflectance[b, t:], images[b, t:], valid[b, t:] = 0, 0, self.method.padding == "attended"
+        if not windows:
+            reflectance[:], images[:], valid[:], labels[:] = 0, 0, False, VOID
         return Batch(
             torch.from_numpy(images), torch.from_numpy(reflectance), torch.from_numpy(positions),
-            torch.from_numpy(valid), torch.from_numpy(labels), tuple(window.tile for window in windows),
+            torch.from_numpy(valid), torch.from_numpy(labels), tuple(one.sample.tile for one in drawn),
+            first if windows else 0, not windows,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What pre-training hides. A mask here is true where a pixel is HIDDEN, and every draw comes from a given generator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,21 @@ from torch import Tensor
 from stcln.errors import BadInput
 
 Kind = Literal["pixel", "date", "batch-date"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some samples of a batch that several processes share: the draw is that of the whole batch.
+
+    Attributes:
+        first: Which sample of the batch the first here is.
+        samples: In the whole batch.
+        total: Sums of counts over the processes.
+    """
+
+    first: int
+    samples: int
+    total: Callable[[int, int, int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ def draw(
     gate: float,
     generator: torch.Generator,
     redraw: bool = True,
+    share: Share | None = None,
 ) -> tuple[Tensor, Counts]:
     """Draw what to hide.
 
@@ -69,19 +85,23 @@ def draw(
         gate: A date of a sample may be hidden only if more than this share of its valid pixels is green; 0: always.
         generator: On the CPU, so that draws are the same on every device.
         redraw: Draw again while nothing came out hidden although something may be.
+        share: Which samples of a larger batch these are; None: all.
 
     Returns:
-        hidden, bool [B,T,H,W], and its counts. `counts.hidden` is 0 only if the gate is shut everywhere (take another
-        batch) or without `redraw`.
+        hidden, bool [B,T,H,W], and the counts of the whole batch. `counts.hidden` is 0 only if the gate is shut
+        everywhere (take another batch) or without `redraw`.
     """
-    B, T = valid.shape[:2]
+    B, T, H, W = valid.shape
+    first, samples = (share.first, share.samples) if share else (0, B)
     allowed = valid & _open(vegetation, valid, gate)[:, :, None, None]
-    shape = {"pixel": tuple(valid.shape), "date": (B, T, 1, 1), "batch-date": (1, T, 1, 1)}[kind]
-    possible, total = int(allowed.sum()), int(valid.sum())
+    shape = {"pixel": (samples, T, H, W), "date": (samples, T, 1, 1), "batch-date": (1, T, 1, 1)}[kind]
+    own = int(allowed.sum()), int(valid.sum())
     while True:
         chosen = torch.rand(shape, generator=generator) < ratio
+        chosen = chosen if kind == "batch-date" else chosen[first : first + B]
         hidden = allowed & chosen.to(valid.device)
-        count = int(hidden.sum())
+        counts = int(hidden.sum()), *own
+        count, possible, total = share.total(*counts) if share else counts
         if count or not possible or not redraw:
             return hidden, Counts(hidden=count, open=possible, valid=total)
 

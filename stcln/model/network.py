@@ -107,16 +107,18 @@ class Reconstructor(nn.Module):
         return predicted.float().permute(0, 3, 4, 1, 2)
 
 
-def reconstruction_loss(predicted: Tensor, images: Tensor, hidden: Tensor) -> Tensor:
+def reconstruction_loss(predicted: Tensor, images: Tensor, hidden: Tensor, count: int | None = None) -> Tensor:
     """Mean squared error over hidden pixels and all their bands; 0 where nothing is hidden.
 
     Args:
         predicted: float32 [B,T,C,H,W].
         images: float32 [B,T,C,H,W].
         hidden: bool [B,T,H,W], true = HIDDEN.
+        count: How many pixels the mean is over, where others have some of them too: this is then their share of it.
     """
     error = (predicted - images).square().mean(dim=2)
-    return torch.where(hidden, error, 0.0).sum() / hidden.sum().clamp(min=1)
+    pixels = hidden.sum() if count is None else torch.tensor(count, device=hidden.device)
+    return torch.where(hidden, error, 0.0).sum() / pixels.clamp(min=1)
 
 
 def build(config: Config, seed: int) -> STCLN:

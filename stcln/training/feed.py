@@ -16,6 +16,7 @@ from stcln.data.store import SeasonStore
 from stcln.model.checkpoint import Card
 from stcln.model.compute import Device
 from stcln.study import Finetune, Optimisation, Study
+from stcln.training.distributed import Team
 
 LEAST_STD = 1.0  # reflectance x 10,000: a band that never changes is not blown up
 
@@ -49,9 +50,9 @@ class Feed:
         self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
         return next(self._stream)
 
-    def epoch(self, epoch: int) -> Generator[Batch]:
-        """The batches of one epoch; to be closed if it is left midway."""
-        with closing(ahead(self._jobs(epoch), self.threads)) as batches:
+    def epoch(self, epoch: int, steps: range | None = None) -> Generator[Batch]:
+        """The batches of one epoch, or of some of its steps; to be closed if it is left midway."""
+        with closing(ahead(self._jobs(epoch, range(len(self)) if steps is None else steps), self.threads)) as batches:
             yield from batches
 
     def close(self) -> None:
@@ -59,13 +60,13 @@ class Feed:
         self._stream.close()
         self._next = None
 
-    def _jobs(self, epoch: int, first: int = 0) -> Iterator[Callable[[], Batch]]:
-        return (partial(self._make, epoch, step) for step in range(first, len(self)))
+    def _jobs(self, epoch: int, steps: range) -> Iterator[Callable[[], Batch]]:
+        return (partial(self._make, epoch, step) for step in steps)
 
     def _endless(self, epoch: int, step: int) -> Iterator[Callable[[], Batch]]:
-        yield from self._jobs(epoch, step)
+        yield from self._jobs(epoch, range(step, len(self)))
         for later in count(epoch + 1):
-            yield from self._jobs(later)
+            yield from self._jobs(later, range(len(self)))
 
     def _make(self, epoch: int, step: int, attempt: int = 0) -> Batch:
         batch = self.loader.batch(epoch, step, attempt)
@@ -92,6 +93,7 @@ def feeds(
         seed: Of order and draws.
         device: Where batches go.
     """
+    team = Team.here()
 
     def feed(which: int) -> Feed:
         mean, std = statistics(w.read() for w in windows[which]) if study.method.statistics == "split" else scale
@@ -105,6 +107,7 @@ def feeds(
             training=which == 0,
             length=drawable(study.lengths[length])[1],
             augment=which == 0 and isinstance(options, Finetune) and options.augment,
+            share=(team.rank, team.size) if which == 0 else (0, 1),
         )
         return Feed(loader, device, readers(study.compute))
 

@@ -28,6 +28,7 @@ from stcln.stages import finetune_stage, write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
 from stcln.training import labels, spent
+from stcln.training.distributed import Team
 from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
@@ -44,33 +45,39 @@ class Classifying:
     device: Device
     higher = True
 
+    def __post_init__(self) -> None:
+        self.team = Team.here()
+        self.spread = self.team.spread(self.network)
+
     def __len__(self) -> int:
         return len(self.training)
 
     def step(self, epoch: int, step: int) -> Step:
         """A batch; its loss is the mean over its labelled pixels."""
         batch = self.training.batch(epoch, step)
-        known = (batch.labels != VOID).sum((1, 2)).tolist()
-        return Step(partial(self._loss, batch), known, batch.tiles, tuple(batch.valid.shape))
+        (labelled,) = self.team.total(int((batch.labels != VOID).sum()))
+        return Step(partial(self._loss, batch, labelled), len(batch.labels), batch.tiles, tuple(batch.valid.shape[1:]))
 
-    def _loss(self, batch: Batch, samples: slice) -> torch.Tensor:
+    def _loss(self, batch: Batch, labelled: int, samples: slice) -> torch.Tensor:
+        self.team.sit_out(self.network, now=batch.blank)
         part = batch.part(samples).to(self.device.device)
-        return cross_entropy(self.predict(part), part.labels, ignore_index=VOID)
+        return cross_entropy(self.predict(part), part.labels, ignore_index=VOID, reduction="sum") / labelled
 
     def validate(self) -> float:
         """Share of the labelled validation pixels classified rightly."""
         right = pixels = 0
-        with closing(self.validation.epoch(0)) as batches:
+        with closing(self.validation.epoch(0, self.team.turns(len(self.validation)))) as batches:
             for batch in (batch.to(self.device.device) for batch in batches):
                 known = batch.labels != VOID
                 right += int((self.predict(batch).argmax(1) == batch.labels)[known].sum())
                 pixels += int(known.sum())
+        right, pixels = self.team.total(right, pixels)
         return right / pixels
 
     def predict(self, batch: Batch) -> torch.Tensor:
         """Logits float32 [B,K,H,W]."""
         with self.device.autocast():
-            logits: torch.Tensor = self.network(batch.images, batch.positions, batch.valid)
+            logits: torch.Tensor = self.spread(batch.images, batch.positions, batch.valid)
         return logits.float()
 
 
@@ -151,11 +158,13 @@ def finetune(workspace: Workspace, season: str, length: str, arm: str, reporter:
     cell = Cell.read(workspace, season, length, arm, reporter)
     stage = Stage.open(workspace, name, reporter, **keys)
     trained = [_train(cell, study.seed + index, stage, reporter) for index in range(study.finetune.seeds)]
-    with whole_directory(workspace.finetuned(season, length, arm)) as part:
-        for one in trained:
-            one.write(part / f"seed-{one.card.seed}")
-        write_lineage(part, workspace, name, **keys)
-    stage.close(workspace.finetuned(season, length, arm))
+    output = workspace.finetuned(season, length, arm)
+    if stage.team.leads:
+        with whole_directory(output) as part:
+            for one in trained:
+                one.write(part / f"seed-{one.card.seed}")
+            write_lineage(part, workspace, name, **keys)
+    stage.close(output)
     return {
         "validation": float(np.mean([one.run.validation for one in trained])),
         "best_epoch": ", ".join(str(one.run.best_epoch) for one in trained),

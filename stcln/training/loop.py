@@ -14,6 +14,7 @@ from stcln.events import Reporter
 from stcln.interrupt import Guard, stoppable
 from stcln.model.compute import Device, randomness
 from stcln.study import Optimisation
+from stcln.training.distributed import Team
 from stcln.training.memory import parts, ran_out, refusals_of_memory
 from stcln.training.resume import Resume, Run
 
@@ -25,23 +26,21 @@ SAVE_EVERY = 300.0  # seconds between states saved within an epoch; when that ha
 class Step:
     """What a step learns from: a batch that has not been through the network yet.
 
+    In a team the samples are this process's share of the batch; tiles and counts are the batch's.
+
     Attributes:
-        loss: Of some of its samples: the mean over what counts in them.
-        weights: How much counts in each sample: its labelled or hidden pixels.
+        loss: Of some of its samples: their share of the loss of the batch, so that those of all samples are its sum.
+        samples: How many there are.
         tiles: Tile id of each sample.
-        shape: [B,T,H,W].
+        shape: [T,H,W].
         counts: Summed over the epoch.
     """
 
     loss: Callable[[slice], Tensor]
-    weights: list[int]
+    samples: int
     tiles: tuple[str, ...]
     shape: tuple[int, ...]
     counts: dict[str, int] = field(default_factory=dict)
-
-    def share(self, samples: slice) -> float:
-        """The part of the whole batch's loss that these samples make up."""
-        return sum(self.weights[samples]) / max(sum(self.weights), 1)
 
 
 class Objective(Protocol):
@@ -62,7 +61,7 @@ class Objective(Protocol):
         """What a step learns from, a function of (seed, epoch, step); its loss also of the weights."""
 
     def validate(self) -> float:
-        """The validation score, in evaluation mode."""
+        """The validation score, in evaluation mode, the same in every process."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,21 @@ class Plan:
 def fit(objective: Objective, plan: Plan, resume: Resume, reporter: Reporter) -> Run:
     """Train with Adam; the network ends with the weights of the epoch that validated best, the first of equals.
 
-    The state is saved at every epoch's end, every `SAVE_EVERY` seconds and when a signal comes.
+    The state is saved at every epoch's end, every `SAVE_EVERY` seconds and when a signal comes. In a team the first
+    process keeps it, and the others begin with what that one took up.
 
     Raises:
         BadInput: A loss, a gradient or a validation score is not finite, or memory ran out; the states saved before
             stand, and the step at fault is in none of them.
     """
-    network = objective.network
+    network, team = objective.network, Team.here()
+    if team.size > plan.optimisation.batch:
+        reporter.note(f"{team.size} processes share batches of {plan.optimisation.batch}: some have nothing to do")
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, fused=True)
     with stoppable() as guard:
-        run = resume.restore(network, optimiser)
+        guard.quiet = not team.leads
+        run = resume.restore(network, optimiser) if team.leads else Run()
+        run = _as_the_first(team, run, network, optimiser)
         training = _Training(objective, plan, resume, reporter, guard, optimiser, run)
         with guard.saving(training.save):
             while len(run.epochs) < plan.optimisation.epochs and not _tired(run, plan):
@@ -129,7 +133,7 @@ class _Training:
     run: Run
 
     def __post_init__(self) -> None:
-        self.network, self.device = self.objective.network, self.objective.device.device
+        self.network, self.device, self.team = self.objective.network, self.objective.device.device, Team.here()
         self.buffers = dict(self.network.named_buffers())
         self.run.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         if self.plan.optimisation.accumulate != "auto":
@@ -138,7 +142,8 @@ class _Training:
 
     def save(self) -> None:
         """Save the state as it was after the last whole step; the guard must see to it that no step is half done."""
-        self.resume.save(self.network, self.optimiser, self.run)
+        if self.team.leads:
+            self.resume.save(self.network, self.optimiser, self.run)
         self.saved = time.monotonic()
 
     def epoch(self) -> None:
@@ -192,12 +197,12 @@ class _Training:
         run, options, where = self.run, self.plan.optimisation, f"epoch {epoch}, step {index + 1}"
         while True:
             try:
-                with randomness(self.device, self.plan.seed, "step", epoch, index):
+                with randomness(self.device, self.plan.seed, "step", epoch, index, *self.team.stream):
                     values = self._through(step)
                 break
             except (MemoryError, RuntimeError) as error:
-                with refusals_of_memory(where, options, step.shape, run.parts):
-                    if options.accumulate != "auto" or run.parts >= len(step.weights) or not ran_out(error):
+                with refusals_of_memory(where, options, (len(step.tiles), *step.shape), run.parts):
+                    if self._at_its_last(step) or not ran_out(error):
                         raise
             self._more_parts(where)
         names = ("the loss", "the gradients' norm", "the largest of BatchNorm's statistics")
@@ -213,9 +218,9 @@ class _Training:
         """
         self.optimiser.zero_grad()
         loss = torch.zeros((), device=self.device)
-        for samples in parts(len(step.weights), self.run.parts):
-            part = step.loss(samples) * step.share(samples)
-            part.backward()  # type: ignore[no-untyped-call]
+        for samples in parts(step.samples, self._parts(step)):
+            part = step.loss(samples)
+            self.team.backward(part)
             loss += part.detach()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
@@ -223,7 +228,17 @@ class _Training:
             nn.utils.clip_grads_with_norm_(self.network.parameters(), clip, norm)
         moving = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
         largest = nn.utils.get_total_norm(moving, norm_type=math.inf)
-        return torch.stack([loss, norm, largest]).tolist()
+        own, *others = torch.stack([loss, norm, largest]).tolist()
+        return [*self.team.total(own), *others]
+
+    def _parts(self, step: Step) -> int:
+        """As many in every process of a team, whose shares differ by a sample: their BatchNorms wait for each other."""
+        return min(self.run.parts, max(1, len(step.tiles) // self.team.size))
+
+    def _at_its_last(self, step: Step) -> bool:
+        """Whether smaller parts are no help; a process of a team cannot take a step anew by itself."""
+        alone = self.team.size == 1
+        return not alone or self.plan.optimisation.accumulate != "auto" or self.run.parts >= step.samples
 
     def _more_parts(self, where: str) -> None:
         """Take up a step anew in twice as many parts, as if it had not been tried."""
@@ -234,6 +249,21 @@ class _Training:
         self.run.parts *= 2
         message = f"memory ran out in {where}: batches go through the network in more parts from here on"
         self.reporter.note(message, {"parts": self.run.parts})
+
+
+def _as_the_first(team: Team, run: Run, network: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
+    """The first process's run, with the weights and moments that belong to it."""
+    if team.size == 1:
+        return run
+    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    moments = {
+        index: {name: tensor.cpu() for name, tensor in slot.items()}
+        for index, slot in optimiser.state_dict()["state"].items()
+    }
+    run, weights, moments = team.told((run, weights, moments))
+    network.load_state_dict(weights)
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    return run
 
 
 def _finite(value: float, what: str, where: str, tiles: tuple[str, ...]) -> float:

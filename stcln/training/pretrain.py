@@ -21,12 +21,13 @@ from stcln.interrupt import stoppable
 from stcln.model.checkpoint import Card, save
 from stcln.model.compute import Device, generator, pick
 from stcln.model.cost import parameters
-from stcln.model.masking import draw, vegetation
+from stcln.model.masking import Share, draw, vegetation
 from stcln.model.network import Config, Reconstructor, build_reconstructor, reconstruction_loss
 from stcln.stages import write_lineage
 from stcln.storage import whole_directory, write_json
 from stcln.study import Study
 from stcln.training import spent
+from stcln.training.distributed import Team
 from stcln.training.feed import Feed, card, feeds
 from stcln.training.loop import Plan, Step, fit
 from stcln.training.resume import Run, Stage
@@ -48,6 +49,10 @@ class Filling:
     device: Device
     higher = False
 
+    def __post_init__(self) -> None:
+        self.team = Team.here()
+        self.spread = self.team.spread(self.network)
+
     def __len__(self) -> int:
         return len(self.training)
 
@@ -55,42 +60,45 @@ class Filling:
         """A batch, its loss the mean over hidden pixels; one without any is drawn again, other samples and all."""
         for attempt in range(ATTEMPTS):
             batch = self.training.batch(epoch, step, attempt)
-            hidden, masked = self.hide(batch, "training", epoch, step, attempt)
+            share = Share(batch.first, len(batch.tiles), self.team.total)
+            hidden, masked = self.hide(batch, "training", epoch, step, attempt, share=share)
             if masked or self.study.method.empty_mask == "step":
                 counts = {"masked_pixels": masked, "redrawn": attempt}
-                weights, loss = hidden.sum((1, 2, 3)).tolist(), partial(self._loss, batch, hidden)
-                return Step(loss, weights, batch.tiles, tuple(batch.valid.shape), counts)
+                loss = partial(self._loss, batch, hidden, masked)
+                return Step(loss, len(batch.valid), batch.tiles, tuple(batch.valid.shape[1:]), counts)
         raise self._nothing("training")
 
-    def _loss(self, batch: Batch, hidden: torch.Tensor, samples: slice) -> torch.Tensor:
+    def _loss(self, batch: Batch, hidden: torch.Tensor, masked: int, samples: slice) -> torch.Tensor:
+        self.team.sit_out(self.network, now=batch.blank)
         part, mask = batch.part(samples).to(self.device.device), hidden[samples].to(self.device.device)
-        return reconstruction_loss(self.predict(part, mask), part.images, mask)
+        return reconstruction_loss(self.predict(part, mask), part.images, mask, masked)
 
     def validate(self) -> float:
         """Loss on the held-out windows."""
-        total, pixels = 0.0, 0
-        with closing(self.validation.epoch(0)) as batches:
-            for step, batch in enumerate(batch.to(self.device.device) for batch in batches):
+        total, pixels, steps = 0.0, 0, self.team.turns(len(self.validation))
+        with closing(self.validation.epoch(0, steps)) as batches:
+            for step, batch in zip(steps, (batch.to(self.device.device) for batch in batches), strict=True):
                 hidden, masked = self.hide(batch, "validation", step)
                 total += float(reconstruction_loss(self.predict(batch, hidden), batch.images, hidden)) * masked
                 pixels += masked
+        (total,), (pixels,) = self.team.total(total), self.team.total(pixels)
         if not pixels:
             raise self._nothing("held-out")
         return total / pixels
 
-    def hide(self, batch: Batch, *stream: int | str) -> tuple[torch.Tensor, int]:
-        """Bool [B,T,H,W], true = HIDDEN, never a pixel that was not seen; and how many pixels that are."""
+    def hide(self, batch: Batch, *stream: int | str, share: Share | None = None) -> tuple[torch.Tensor, int]:
+        """Bool [B,T,H,W], true = HIDDEN, never a pixel that was not seen; and how many pixels of the batch that are."""
         mask, method = self.study.pretrain.mask, self.study.method
         images = batch.images if method.vegetation == "normalised" else batch.reflectance
         green, rng = vegetation(images, self.bands, mask.ndvi), generator(self.study.seed, "mask", *stream)
         redraw = method.empty_mask == "redraw"
-        hidden, counts = draw(mask.kind, mask.ratio, green, batch.valid, mask.vegetation, rng, redraw)
+        hidden, counts = draw(mask.kind, mask.ratio, green, batch.valid, mask.vegetation, rng, redraw, share)
         return hidden, counts.hidden
 
     def predict(self, batch: Batch, hidden: torch.Tensor) -> torch.Tensor:
         """The network's [B,T,C,H,W], normalised."""
         with self.device.autocast():
-            predicted: torch.Tensor = self.network(batch.images, batch.positions, hidden, batch.valid)
+            predicted: torch.Tensor = self.spread(batch.images, batch.positions, hidden, batch.valid)
         return predicted
 
     def _nothing(self, which: str) -> BadInput:
@@ -121,15 +129,24 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
     plan = Plan(study.pretrain, study.pretrain.learning_rate, study.seed)
     with closing(objective.training):
         run = fit(objective, plan, stage.run(study.seed), reporter)
-    masked = sum(record["masked_pixels"] for record in run.epochs)
+    if stage.team.leads:
+        _write(workspace, run, objective, described, windows)
+    stage.close(workspace.pretrained)
+    return _summary(run, objective)
+
+
+def _write(
+    workspace: Workspace, run: Run, objective: Filling, described: Card, windows: tuple[list[Sample], list[Sample]]
+) -> None:
+    """Write encoder, card, history, a sample and lineage."""
     with whole_directory(workspace.pretrained) as part:
         save(part, objective.network.encoder, described)
-        held_out = sorted({window.tile for window in windows[1]})
         write_json(
             part / "history.json",
             {
-                "epochs": run.epochs, "best_epoch": run.best_epoch, "masked_pixels": masked, "seed": study.seed,
-                "windows": len(windows[0]), "held_out": held_out,
+                "epochs": run.epochs, "best_epoch": run.best_epoch, "masked_pixels": _masked(run),
+                "seed": workspace.study.seed, "windows": len(windows[0]),
+                "held_out": sorted({window.tile for window in windows[1]}),
                 "multiply_adds": spent.multiply_adds(
                     described, objective.training, objective.validation, len(run.epochs)
                 ),
@@ -137,13 +154,16 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
         )  # fmt: skip
         _sample(part / "sample.npz", objective)
         write_lineage(part, workspace, "pretrain")
-    stage.close(workspace.pretrained)
-    return _summary(run, objective, masked)
 
 
-def _summary(run: Run, objective: Filling, masked: int) -> dict[str, Value]:
+def _masked(run: Run) -> int:
+    return sum(record["masked_pixels"] for record in run.epochs)
+
+
+def _summary(run: Run, objective: Filling) -> dict[str, Value]:
     return {
-        "validation": run.validation, "best_epoch": run.best_epoch, "epochs": len(run.epochs), "masked_pixels": masked,
+        "validation": run.validation, "best_epoch": run.best_epoch, "epochs": len(run.epochs),
+        "masked_pixels": _masked(run),
         "redrawn": sum(record["redrawn"] for record in run.epochs), "windows": len(objective.training.loader.windows),
         "parameters": parameters(objective.network),
     }  # fmt: skip

@@ -19,6 +19,7 @@ from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.stages import name_of, write_lineage
 from stcln.storage import digest, read_json, synchronise, whole_directory
+from stcln.training.distributed import Team
 from stcln.workspace import Workspace
 
 GENERATIONS = 2
@@ -146,19 +147,23 @@ class Stage:
         directory: Holds a directory a run.
         identity: What the stage is: the md5 of its inputs, parameters and code.
         reporter: For its runs.
+        team: Its first process keeps the state; the others are told it.
     """
 
     directory: Path
     identity: str
     reporter: Reporter
+    team: Team
 
     @classmethod
     def open(cls, workspace: Workspace, stage: str, reporter: Reporter, **keys: str) -> "Stage":
         """Begin or take up a stage."""
-        directory = workspace.resume(name_of(stage, **keys))
-        with whole_directory(directory / "stage") as part:
-            write_lineage(part, workspace, stage, **keys)
-        return cls(directory, digest(directory / "stage"), reporter)
+        directory, team, identity = workspace.resume(name_of(stage, **keys)), Team.here(), ""
+        if team.leads:
+            with whole_directory(directory / "stage") as part:
+                write_lineage(part, workspace, stage, **keys)
+            identity = digest(directory / "stage")
+        return cls(directory, identity, reporter, team)
 
     def run(self, seed: int) -> Resume:
         """State of the run with a seed."""
@@ -166,5 +171,6 @@ class Stage:
 
     def close(self, output: Path) -> None:
         """The output stands: once it is safe on the disk, the state is no longer needed."""
-        synchronise([*output.rglob("*"), output, output.parent])
-        shutil.rmtree(self.directory)
+        if self.team.leads:
+            synchronise([*output.rglob("*"), output, output.parent])
+            shutil.rmtree(self.directory)

@@ -3,7 +3,7 @@ import torch
 
 from stcln.errors import BadInput
 from stcln.model.compute import generator
-from stcln.model.masking import draw, vegetation
+from stcln.model.masking import Share, draw, vegetation
 
 ALL = torch.ones(4, 12, 16, 16, dtype=torch.bool)
 
@@ -93,3 +93,24 @@ def test_vegetation_is_ndvi_of_red_and_near_infrared(names):
 def test_vegetation_without_its_bands_names_the_missing_one():
     with pytest.raises(BadInput, match="no B4 among"):
         vegetation(torch.zeros(1, 2, 3, 3), ("B02", "B08"))
+
+
+@pytest.mark.parametrize("kind", ["pixel", "date", "batch-date"])
+def test_the_shares_of_a_batch_are_masked_as_the_batch_is(kind):
+    valid = torch.rand((5, 4, 6, 6), generator=generator(11)) > 0.3
+    hidden, counts = draw(kind, 0.4, valid, valid, 0.0, generator(12), redraw=False)
+    for first, end in ((0, 2), (2, 4), (4, 5)):
+        share = Share(first, 5, lambda *own: (counts.hidden, counts.open, counts.valid))
+        part, whole = draw(kind, 0.4, valid[first:end], valid[first:end], 0.0, generator(12), False, share)
+        assert torch.equal(part, hidden[first:end]) and whole == counts
+
+
+def test_a_share_in_which_nothing_is_hidden_is_drawn_again_only_if_the_whole_batch_is():
+    valid, asked = torch.ones(1, 1, 2, 2, dtype=torch.bool), []
+
+    def total(hidden: int, possible: int, seen: int) -> tuple[int, int, int]:
+        asked.append(hidden)
+        return (0 if len(asked) < 4 else 1), possible, seen
+
+    hidden, _ = draw("pixel", 1e-6, valid, valid, 0.0, generator(13), share=Share(1, 2, total))
+    assert asked == [0, 0, 0, 0] and not hidden.any()

@@ -134,9 +134,9 @@ def test_random_crops_train_on_other_pixels_and_validate_on_the_grid(tiny_worksp
     seen: dict[bool, set[bytes]] = {True: set(), False: set()}
     honest = Loader._collate
 
-    def watched(self: Loader, windows):
-        seen[self.training].update(window.reflectance.tobytes() for window in windows)
-        return honest(self, windows)
+    def watched(self: Loader, drawn):
+        seen[self.training].update(one.read().reflectance.tobytes() for one in drawn)
+        return honest(self, drawn)
 
     monkeypatch.setattr(Loader, "_collate", watched)
     counts = {}

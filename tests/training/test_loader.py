@@ -93,6 +93,41 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone():
     assert other.tiles != here.tiles or not torch.equal(other.images, here.images)
 
 
+def shared(whole: Loader, size: int) -> list[Loader]:
+    return [replace(whole, share=(rank, size)) for rank in range(size)]
+
+
+def test_the_shares_of_a_batch_are_the_batch_drawn_and_padded_as_by_one_process():
+    tiles = [series(f"t{i}", list(range(5, 75 + 5 * i, 10)), size=3, ground=5) for i in range(7)]
+    rule = Length(dates=9, choose="random")
+    whole = loader(*tiles, size=5, training=True, augment=True, length=rule, method=Method(padding="attended"))
+    for step in range(2):
+        batch = whole.batch(1, step)
+        parts = [one.batch(1, step) for one in shared(whole, 2)]
+        assert all(part.tiles == batch.tiles for part in parts)
+        assert [part.first for part in parts] == [0, -(-len(batch.tiles) // 2)]
+        for name in ("images", "reflectance", "positions", "valid", "labels"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name)), name
+
+
+def test_a_process_reads_its_own_samples_alone():
+    tiles = [series(f"t{i}", [5, 20]) for i in range(5)]
+    read = list[str]()
+    for tile in tiles:
+        honest = tile.images.read
+        tile.images.read = lambda *a, honest=honest, tile=tile: (read.append(tile.tile), honest(*a))[1]
+    parts = [one.batch(0, 0) for one in shared(loader(*tiles, size=5), 3)]
+    assert [len(part.images) for part in parts] == [2, 2, 1] and read == [tile.tile for tile in tiles]
+
+
+def test_a_process_without_a_sample_has_a_blank_one_with_nothing_valid_and_nothing_labelled():
+    whole = loader(series("a", [5, 20, 40]))
+    first, second = (one.batch(0, 0) for one in shared(whole, 2))
+    assert not first.blank and second.blank
+    assert second.images.shape == first.images.shape and second.tiles == first.tiles
+    assert not second.valid.any() and not second.images.any() and (second.labels == 255).all()
+
+
 def test_random_dates_are_drawn_in_training_only():
     window, rule = series("a", list(range(5, 95, 10))), Length(dates=3, choose="random")
     drawn = [loader(window, training=True, length=rule).batch(epoch, 0).positions.tolist() for epoch in range(6)]

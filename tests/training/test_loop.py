@@ -33,7 +33,7 @@ class Scripted:
     def step(self, epoch: int, step: int) -> Step:
         scale = next(self.losses, 1.0)
         counts = {"masked_pixels": 5}
-        return Step(lambda _: -scale * self.network.weight.sum(), [1], ("north", "south"), (1, 6, 8, 8), counts)
+        return Step(lambda _: -scale * self.network.weight.sum(), 1, ("north", "south"), (6, 8, 8), counts)
 
     def validate(self) -> float:
         self.weights.append(self.network.weight.item())
@@ -81,7 +81,7 @@ class Poisoned(Scripted):
 
     def step(self, epoch: int, step: int) -> Step:
         self.steps += 1
-        return Step(self.loss, [1], ("north", "south"), (1, 6, 8, 8))
+        return Step(self.loss, 1, ("north", "south"), (6, 8, 8))
 
     def loss(self, _: slice) -> torch.Tensor:
         if self.steps < 3:

@@ -49,11 +49,11 @@ def test_masked_pixels_are_counted_exactly_and_never_invalid(
     hidden: list[int] = []
     honest = module.reconstruction_loss
 
-    def watched(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def watched(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, *count: int) -> torch.Tensor:
         if torch.is_grad_enabled():
             hidden.append(int(mask.sum()))
             assert not mask[images[:, :, 0] > 5].any()  # clouds are 9000, far above everything seen
-        return honest(predicted, images, mask)
+        return honest(predicted, images, mask, *count)
 
     monkeypatch.setattr(module, "reconstruction_loss", watched)
     workspace = restudy(tiny_workspace, pretrain={"mask": {"vegetation": 0.0}})
