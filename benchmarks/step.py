@@ -61,12 +61,13 @@ def ours(shape: Shape) -> Callable[[], None]:
     import torch
 
     from stcln.model.checkpoint import Card
-    from stcln.model.compute import Device
+    from stcln.model.compute import pick
     from stcln.model.network import Config, build, build_reconstructor, reconstruction_loss
     from stcln.model.windows import predict_tile
+    from stcln.study import Compute
 
-    device = torch.device(shape.device)
-    compute = Device(device, getattr(torch, shape.precision))
+    compute = pick(Compute(precision=shape.precision, threads=shape.threads))
+    device = compute.device
     images, positions, hidden, labels = data(shape, device)
     valid = torch.ones(images.shape[:2] + images.shape[3:], dtype=torch.bool, device=device)
     config = Config.of(shape.model, shape.bands, shape.classes)

@@ -3,7 +3,7 @@
 A mask here is true where a pixel was SEEN. What it leaves out is never read: not as a value, not in a statistic.
 """
 
-from itertools import product
+from itertools import product, repeat
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from stcln.model.dropout import drop, rectify_and_drop
 
 DROPOUT = 0.1
 ANGLE_BASE = 1000.0
-TOKENS = 8_192  # pixels x dates at once where no gradient is needed: what is between two products stays in the cache
+TOKENS = 2_048  # pixels x dates at once on a CPU: what lies between two products stays in its cache
+CUDA_TOKENS = 131_072  # on a CUDA device where no gradient is needed; the base size takes about 10 kB for each
 
 
 def visible(valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -115,11 +116,12 @@ class Layer(nn.Module):
     def forward(self, series: Tensor, seen: Tensor | None) -> Tensor:
         """[N,T,D] -> [N,T,D]; nobody looks at a date that seen (bool [N,T]) leaves out."""
         p = self.dropout.p if self.training else 0.0
-        attended = drop(self.out(attend(self.qkv(series), self.heads, seen, p)), p)
-        series = self.norm1(series + attended)
-        hidden = rectify_and_drop(self.widen(series), p)
-        result: Tensor = self.norm2(series + drop(self.narrow(hidden), p))
-        return result
+        tokens = series.flatten(0, 1)  # of two axes, so that what a linear layer returns is no view, see `drop`
+        mixed = attend(self.qkv(tokens).view(*series.shape[:2], -1), self.heads, seen, p)
+        tokens = self.norm1(tokens + drop(self.out(mixed.flatten(0, 1)), p))
+        hidden = rectify_and_drop(self.widen(tokens), p)
+        result: Tensor = self.norm2(tokens + drop(self.narrow(hidden), p))
+        return result.view(series.shape)
 
 
 class Encoder(nn.Module):
@@ -173,7 +175,7 @@ class Encoder(nn.Module):
 
     def _convolve(self, images: Tensor, seen: Tensor | None) -> Tensor:
         """[B,T,C,H,W] -> [B,HW,T,D]. In training only real dates are convolved: BatchNorm learns from nothing else."""
-        if not (self.training or _whole()):
+        if not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return self._convolve_in_parts(images)
         B, T = images.shape[:2]
         flat = images.flatten(0, 1)
@@ -189,7 +191,7 @@ class Encoder(nn.Module):
         """As `_convolve`, some dates after the others, each put where it belongs."""
         B, T, _, H, W = images.shape
         series: Tensor | None = None
-        step = max(1, TOKENS // (H * W))
+        step = max(1, _at_once(images) // (H * W))
         for b, start in product(range(B), range(0, T, step)):
             features = self._features(images[b, start : start + step]).flatten(1, 2)
             if series is None:
@@ -204,15 +206,22 @@ class Encoder(nn.Module):
         return dense.permute(0, 2, 3, 1)
 
     def _along_time(self, series: Tensor, positions: Tensor, seen: Tensor | None) -> Tensor:
-        """[B,HW,T,D] -> the same, all pixels at once, or part by part where no gradient is needed."""
+        """[B,HW,T,D] -> the same, some pixels after the others."""
         places = encode_positions(positions, self.width, self.heads)[:, None]
-        if _whole():
-            return self._transform(series, places, seen)
         B, P, T, _ = series.shape
+        step = max(1, _at_once(series) // (B * T))
+        if step >= P or torch.compiler.is_compiling():
+            return self._transform(series, places, seen)
+        masks = [None] * P if seen is None else torch.split(seen, step, dim=1)
+        done = (
+            self._transform(*part)
+            for part in zip(torch.split(series, step, dim=1), repeat(places), masks, strict=False)
+        )
+        if torch.is_grad_enabled():
+            return torch.cat(list(done), dim=1)
         result = torch.empty_like(series, dtype=torch.promote_types(series.dtype, torch.float32))
-        step = max(1, TOKENS // (B * T))
-        for part in (slice(start, start + step) for start in range(0, P, step)):
-            result[:, part] = self._transform(series[:, part], places, None if seen is None else seen[:, part])
+        for start, some in zip(range(0, P, step), done, strict=True):
+            result[:, start : start + step] = some
         return result
 
     def _transform(self, series: Tensor, places: Tensor, seen: Tensor | None) -> Tensor:
@@ -224,6 +233,8 @@ class Encoder(nn.Module):
         return x.view(series.shape)
 
 
-def _whole() -> bool:
-    """Whether everything is computed at once: for gradients, and for a graph that is written down."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+def _at_once(features: Tensor) -> int:
+    """How many pixels x dates to compute at once."""
+    if features.device.type == "cpu":
+        return TOKENS
+    return features.numel() if torch.is_grad_enabled() else CUDA_TOKENS

@@ -128,6 +128,20 @@ def test_parts_computed_one_after_the_other_equal_the_whole(monkeypatch):
         torch.testing.assert_close(network(images, positions, valid), whole, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_parts_are_those_of_the_whole(monkeypatch, masked):
+    images, positions = series(2, 4, 7)
+    valid = torch.rand((2, 4, 7, 7), generator=torch.Generator().manual_seed(2)) > 0.3 if masked else None
+    found = []
+    for tokens in (40, 10_000):
+        monkeypatch.setattr(encoder_module, "TOKENS", tokens)
+        network = small().train()
+        network(images, positions, valid).square().sum().backward()
+        found.append([p.grad for p in network.parameters()])
+    for part, whole in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole, atol=1e-4, rtol=1e-4)
+
+
 def test_positions_are_sines_and_cosines_of_days_the_same_for_every_head():
     encoded = encode_positions(torch.tensor([[0, 10]]), width=16, heads=2)[0]
     assert encoded.shape == (2, 16)
