@@ -101,6 +101,19 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
     }
 
 
+def variant(workspace: Workspace, variant: str) -> Shown:
+    """Of a variant: mean scores of its arms over runs, each run's; or why it has no effect on these data."""
+    home = workspace.ablation(variant)
+    found = read_json(home / "scores.json")
+    rows = [
+        {"seed": int(run["seed"]), "arm": cell["arm"], "trained on": cell["season"], "tested on": season,
+         **{name: round(float(test[name]), 4) for name in METRICS if name in test}}
+        for run in found["runs"] for cell in run["cells"] for season, test in sorted(cell["tests"].items())
+    ]  # fmt: skip
+    shown = {"no effect": found["idle"]} if found["idle"] else {"scores": _table(rows)}
+    return {**shown, "simulated": simulated(workspace), **_lies(home)}
+
+
 def report(workspace: Workspace) -> Shown:
     """Of the report: its finding, all of it as Markdown, and where its page lies."""
     home, found = workspace.report, read_json(workspace.report / "report.json")
@@ -138,6 +151,7 @@ SHOW: Mapping[str, Callable[..., Shown]] = {
     "pretrain": encoder,
     "finetune": models,
     "evaluate": scores,
+    "ablate": variant,
     "report": report,
     "export": champion,
 }

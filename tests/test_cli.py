@@ -13,7 +13,7 @@ from stcln.events import Silent, Terminal
 from stcln.new import make
 
 VERBS = {
-    "new", "fetch", "prepare", "pretrain", "finetune", "evaluate", "report", "export", "predict", "lineage", "simulate",
+    "ablate", "new", "fetch", "prepare", "pretrain", "finetune", "evaluate", "report", "export", "predict", "lineage", "simulate",
 }  # fmt: skip
 
 
