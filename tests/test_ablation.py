@@ -1,6 +1,7 @@
 """Variants of a study: each changes only what it says, equal steps are made once, and what cannot act is told."""
 
 import json
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -11,13 +12,14 @@ import yaml
 from made_study import make
 from tiny_study import restudy
 
-from stcln import ablation, lineage, report, runs
+from stcln import ablation, lineage, report, runs, stages
 from stcln.ablation import ablate, bench
 from stcln.ablation.idle import why_idle
 from stcln.errors import BadInput
 from stcln.evaluate import evaluate
 from stcln.events import Silent
-from stcln.report.ablation import read
+from stcln.report.ablation import read, summary
+from stcln.report.ablation_page import section
 from stcln.report.collect import collect
 from stcln.report.page import page
 from stcln.storage import read_json, write_json
@@ -193,10 +195,18 @@ def test_a_faulty_ablation_is_refused_by_file_field_and_remedy(
 
 
 def test_a_variant_outside_the_study_is_named(tiny_workspace: Workspace) -> None:
-    from stcln import stages
-
     with pytest.raises(BadInput, match=r"ablation.variants: no variant 'x' among \['base'"):
         stages.check(tried(tiny_workspace), "ablate", variant="x")
+
+
+def test_a_variant_that_dvc_yaml_does_not_list_is_refused_with_the_remedy(tiny_workspace: Workspace) -> None:
+    place = tried(tiny_workspace)
+    (place.root / "dvc.yaml").write_text(stages.dvc_yaml(place.study, checkout=True))
+    stages.check(place, "ablate", variant="mask-20")
+    questions = {**ABLATION["questions"], "more": ["base", "new"]}
+    more = restudy(place, ablation={**ABLATION, "variants": {**VARIANTS, "new": {}}, "questions": questions})
+    with pytest.raises(BadInput, match=r"stage ablate: does not name variants \['base', .*'new', .*\]; run .*--update"):
+        stages.check(more, "ablate", variant="mask-20")
 
 
 def told(place: Workspace, effects: dict[str, float], idle: str = "") -> Workspace:
@@ -225,6 +235,7 @@ def told(place: Workspace, effects: dict[str, float], idle: str = "") -> Workspa
 def test_the_report_says_which_variants_differ_clearly_and_which_have_no_effect(tmp_path: Path) -> None:
     place = told(make(tmp_path, seeds=1), {"few": -0.2, "same": 0.0004}, "every pixel is valid")
     report.report(place, Silent())
+    assert "reports/ablation" in read_json(place.report / "lineage.json")["inputs"]
     text, marked = (place.report / "index.html").read_text(), (place.report / "report.md").read_text()
     assert '<a href="#ablation">' in text and "mIoU by share of labels — simulated data" in text
     for said in (text, marked):
@@ -241,13 +252,15 @@ def test_the_report_says_which_variants_differ_clearly_and_which_have_no_effect(
 
 def test_a_difference_within_the_spread_is_not_called_clear(tmp_path: Path) -> None:
     place = told(make(tmp_path, seeds=1), {"few": 0.0004})
-    assert "Not clear for any arm on any season: few." in page(collect(place))
+    assert "Not clear for any arm on any season: few." in section(collect(place))
 
 
 def test_a_variant_that_has_not_run_is_missing_by_name_and_a_study_without_any_has_no_section(tmp_path: Path) -> None:
     place = told(make(tmp_path, seeds=1), {"few": -0.2})
     (place.ablation("few") / "scores.json").unlink()
-    assert "Not yet run and missing here: few." in page(collect(place))
+    assert "Not yet run and missing here: few." in section(collect(place))
     assert set(read(place)) == {"base", "idle"}
-    plain = page(collect(make(tmp_path / "plain", seeds=1)))
-    assert "ablation" not in plain.split("</style>")[1].lower()
+    shutil.rmtree(place.root / "reports/ablation")
+    text = page(collect(place))
+    assert section(collect(place)) == "" and "#ablation" not in text
+    assert summary(place) is None

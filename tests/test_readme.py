@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/study.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/architecture.md", "docs/study.md", "docs/data.md", "docs/findings.md"]
+)
 def test_every_picture_and_page_it_names_exists(page: str) -> None:
     path = ROOT / page
     assert [name for name in LINK.findall(path.read_text()) if not (path.parent / name).exists()] == []
