@@ -102,7 +102,7 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
 
 
 def variant(workspace: Workspace, variant: str) -> Shown:
-    """Of a variant: mean scores of its arms over runs, each run's; or why it has no effect on these data."""
+    """Of a variant: mean mIoU of its arms on their own season, each run's scores; or why it has no effect here."""
     home = workspace.ablation(variant)
     found = read_json(home / "scores.json")
     rows = [
@@ -110,8 +110,13 @@ def variant(workspace: Workspace, variant: str) -> Shown:
          **{name: round(float(test[name]), 4) for name in METRICS if name in test}}
         for run in found["runs"] for cell in run["cells"] for season, test in sorted(cell["tests"].items())
     ]  # fmt: skip
+    own: dict[str, list[float]] = {}
+    for row in rows:
+        if row["trained on"] == row["tested on"]:
+            own.setdefault(f"miou_{row['arm']}", []).append(row["miou"])
     shown = {"no effect": found["idle"]} if found["idle"] else {"scores": _table(rows)}
-    return {**shown, "simulated": simulated(workspace), **_lies(home)}
+    means = numbers({name: fmean(values) for name, values in own.items()})
+    return {**means, **shown, "simulated": simulated(workspace), **_lies(home)}
 
 
 def report(workspace: Workspace) -> Shown:

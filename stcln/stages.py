@@ -94,7 +94,8 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
     Args:
         study: Only the number of its pre-training seasons matters, whether its source is on this machine (DVC then
             hashes data/raw but does not copy it into its cache), and whether it never grows (it is then fetched once).
-            All else DVC takes from params.yaml, but for the names of an ablation's variants, of which it knows no list.
+            All else DVC takes from params.yaml, but for the names of an ablation's variants: a mapping there, and a
+            list in dvc.yaml.
         checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
             elsewhere, where it is the installed package's digest in code.yaml.
     """

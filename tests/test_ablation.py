@@ -122,8 +122,9 @@ def test_what_is_idle_follows_from_the_data(
     tiny_workspace: Workspace, method: dict[str, str], lengths: dict[str, Any], said: str
 ) -> None:
     """The stores have clouds, and the same number of dates in every tile, but not up to a day."""
-    variants = {"base": {"lengths": lengths}, "other": {"lengths": lengths, "method": method}}
-    place = tried(tiny_workspace, seeds=1, variants=variants, questions={"one": ["base", "other"]})
+    variants = {"base": {}, "other": {"method": method}}
+    questions = {"one": ["base", "other"]}
+    place = restudy(tried(tiny_workspace, seeds=1, variants=variants, questions=questions), lengths=lengths)
     reason = why_idle(place, "other")
     assert said in reason and bool(reason) is bool(said)
 

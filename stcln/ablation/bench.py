@@ -25,6 +25,7 @@ from stcln.training.finetune import finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
 
+PLAIN = ".study"  # in place of a variant's name, none of which begins so
 SCORING = ("excluded", "test_window")  # switches that no training reads: what differs in them alone is trained once
 
 
@@ -44,10 +45,11 @@ class Bench:
 
     @classmethod
     def of(cls, outer: Workspace, variant: str, index: int) -> "Bench":
-        """Run `index` of a variant."""
-        study = outer.study.variant(variant)
+        """Run `index` of a variant, or of the study itself (`PLAIN`)."""
+        study = outer.study if variant == PLAIN else outer.study.variant(variant)
         finetune = study.finetune.model_copy(update={"seeds": 1})
-        return cls(outer, variant, study.model_copy(update={"seed": study.seed + index, "finetune": finetune}))
+        run = {"seed": study.seed + index, "finetune": finetune, "ablation": None}
+        return cls(outer, variant, study.model_copy(update=run))
 
     def encoder(self) -> Path:
         """Pre-train."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from stcln.ablation.bench import Bench
+from stcln.ablation.bench import PLAIN, Bench
 from stcln.data.lengths import choose
 from stcln.data.splits import RoleName, select
 from stcln.data.store import SeasonStore
@@ -16,22 +16,20 @@ PRETRAINING = ("vegetation", "empty_mask")  # switches that only pre-training re
 
 
 def why_idle(workspace: Workspace, variant: str) -> str:
-    """Why a variant must score exactly as the first one of its question; empty where it may not.
+    """Why a variant must score exactly as the study itself; empty where it may not.
 
-    That is so where the two differ in switches of `method` alone, none of which can act. Switches that only
-    pre-training reads are tried: it is so if every encoder has the other's bytes.
+    That is so where it changes switches of `method` alone, none of which can act. Switches that only pre-training
+    reads are tried: it is so if every encoder has the bytes of the study's.
     """
-    ablation = workspace.study.ablation
+    plain, study, ablation = workspace.study, workspace.study.variant(variant), workspace.study.ablation
     assert ablation is not None
-    first = next(names[0] for names in ablation.questions.values() if variant in names)
-    study, other = workspace.study.variant(variant), workspace.study.variant(first)
-    changed = [name for name, value in study.method if value != getattr(other.method, name)]
-    if not changed or study.model_copy(update={"method": other.method}) != other:
+    changed = [name for name, value in study.method if value != getattr(plain.method, name)]
+    if not changed or study.model_copy(update={"method": plain.method, "ablation": ablation}) != plain:
         return ""
     if set(changed) <= set(PRETRAINING) and study.cells.pretrained:
-        pairs = [[Bench.of(workspace, name, run) for name in (variant, first)] for run in range(ablation.seeds)]
+        pairs = [[Bench.of(workspace, name, run) for name in (variant, PLAIN)] for run in range(ablation.seeds)]
         same = all(len({digest(bench.encoder() / WEIGHTS) for bench in pair}) == 1 for pair in pairs)
-        return f"its {ablation.seeds} encoders are byte for byte those of {first}" if same else ""
+        return f"its {ablation.seeds} encoders are byte for byte those without it" if same else ""
     stores = [SeasonStore.open(workspace.season(name)) for name in study.cells.season]
     reasons = [REASONS[name](study, stores) if name in REASONS else "" for name in changed]
     return "; ".join(reasons) if all(reasons) else ""
