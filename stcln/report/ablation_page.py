@@ -45,7 +45,8 @@ def markdown(results: Results, grid: Grid) -> list[str]:
         head, groups = one.scores
         rows = [[place, *_texts(row)] for place, of in groups.items() for row in of]
         blocks += [f"### {one.question}, against {one.against}", "\n".join(f"- {said}" for said in one.said)]
-        blocks.append(grid(["tested on", *(name.replace("\n", " ") for name in head)], rows))
+        if rows:
+            blocks.append(grid(["tested on", *(name.replace("\n", " ") for name in head)], rows))
         if one.worth[1]:
             blocks += [f"{WORTH}:", grid(one.worth[0], map(_texts, one.worth[1]))]
     return blocks
@@ -56,10 +57,9 @@ def _answer(one: Answer, results: Results) -> str:
     rows = []
     for place, of in groups.items():
         rows += [html.group(f"tested on {place}", len(head)), *map(_row, of)]
-    parts = [
-        f"<h3>{html.prose(one.question)}, against {html.prose(one.against)}</h3>", html.listing(one.said),
-        html.table(head, rows, texts=2),
-    ]  # fmt: skip
+    parts = [f"<h3>{html.prose(one.question)}, against {html.prose(one.against)}</h3>", html.listing(one.said)]
+    if rows:
+        parts.append(html.table(head, rows, texts=2))
     if one.worth[1]:
         head, worth = one.worth
         parts += [html.paragraph(f"{WORTH}:", "note"), html.table(head, [_row(row, 3) for row in worth], texts=3)]
