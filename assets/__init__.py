@@ -6,6 +6,7 @@ recorded is handed in (`assets.stage`). Nothing here knows DVC, processes or `or
 
 import dagster as dg
 
+from assets.ablation import ablation
 from assets.champion_onnx import champion_onnx
 from assets.checks import checks
 from assets.cross_year_report import cross_year_report
@@ -25,6 +26,7 @@ def assets(plan: Plan) -> list[dg.AssetsDefinition]:
         season_store(plan),
         pretrained_encoder(plan),
         *families,
+        *([ablation(plan)] if plan.variants else []),
         cross_year_report(plan),
         champion_onnx(plan),
     ]

@@ -13,6 +13,7 @@ def cross_year_report(plan: Plan) -> dg.AssetsDefinition:
     """The asset of stage `report`."""
     every = dg.AllPartitionMapping()
     families = [family_name(f, arm) for f in ("evaluation", "finetuned") for arm in plan.study.cells.arm]
+    families += ["ablation"] * bool(plan.variants)
 
     @dg.asset(
         deps=[dg.AssetDep(key, partition_mapping=every) for key in (*families, "season_store")]

@@ -10,12 +10,13 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import product
 from types import SimpleNamespace
 
 import dagster as dg
 
 from stcln.errors import BadInput
-from stcln.stages import STAGES, evaluate_stage, finetune_stage, name_of, tracked
+from stcln.stages import evaluate_stage, finetune_stage, name_of, of, tracked
 from stcln.study import Study
 from stcln.workspace import Workspace, code_digest
 
@@ -33,7 +34,7 @@ class Step:
         asset: The asset's key.
         partition: The partition's key (`2018`, or `full|2018`: dimensions stand in the order of their names); None
             without.
-        keys: The season, length and arm it belongs to, as far as it has them.
+        keys: The season, length and arm, or the variant, it belongs to, as far as it has them.
     """
 
     stage: str
@@ -67,10 +68,17 @@ class Plan:
         lengths = dg.StaticPartitionsDefinition(list(self.study.cells.length))
         return dg.MultiPartitionsDefinition({"season": self.season, "length": lengths})
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of the study's ablation; none without one."""
+        return tuple(self.study.ablation.variants if self.study.ablation else ())
+
     def code_version(self, stage: str, arm: str = "") -> str:
         """What makes an asset stale when it is edited: the digest of the code its stage runs and of its parameters."""
-        entry, study = STAGES[stage], self.study
-        keys = [{"arm": arm, "season": "", "length": length} for length in study.cells.length]
+        study = self.study
+        entry = of(study)[stage]
+        grid = product(study.cells.length, self.variants or [""])
+        keys = [{"arm": arm, "season": "", "length": length, "variant": variant} for length, variant in grid]
         pretrain = SimpleNamespace(length=study.pretrain.length)
         names = {name.format(**key, pretrain=pretrain) for name in tracked(entry, study) for key in keys}
         values = study.model_dump(mode="json")
@@ -91,6 +99,8 @@ class Plan:
                 for season, length in grid:
                     keys = {"season": season, "length": length, "arm": arm}
                     steps.append(Step(name_of(stage, **keys), key, cell_key(season, length), keys))
+        key = dg.AssetKey("ablation")
+        steps += [Step(name_of("ablate", variant=v), key, v, {"variant": v}) for v in self.variants]
         steps += [Step(name_of("report"), dg.AssetKey("cross_year_report"))]
         return [*steps, Step(name_of("export"), dg.AssetKey("champion_onnx"))]
 

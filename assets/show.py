@@ -110,6 +110,24 @@ def scores(workspace: Workspace, season: str, length: str, arm: str) -> Shown:
     }
 
 
+def variant(workspace: Workspace, variant: str) -> Shown:
+    """Of a variant: mean mIoU of its arms on their own season, each run's scores; or why it has no effect here."""
+    home = workspace.ablation(variant)
+    found = read_json(home / "scores.json")
+    rows = [
+        {"seed": int(run["seed"]), "arm": cell["arm"], "trained on": cell["season"], "tested on": season,
+         **{name: round(float(test[name]), 4) for name in METRICS if name in test}}
+        for run in found["runs"] for cell in run["cells"] for season, test in sorted(cell["tests"].items())
+    ]  # fmt: skip
+    own: dict[str, list[float]] = {}
+    for row in rows:
+        if row["trained on"] == row["tested on"]:
+            own.setdefault(f"miou_{row['arm']}", []).append(row["miou"])
+    shown = {"no effect": found["idle"]} if found["idle"] else {"scores": _table(rows)}
+    means = numbers({name: fmean(values) for name, values in own.items()})
+    return {**means, **shown, "simulated": simulated(workspace), **_lies(home)}
+
+
 def report(workspace: Workspace) -> Shown:
     """Of the report: its finding, all of it as Markdown, and where its page lies."""
     home, found = workspace.report, read_json(workspace.report / "report.json")
@@ -153,6 +171,7 @@ SHOW: Mapping[str, Callable[..., Shown]] = {
     "pretrain": encoder,
     "finetune": models,
     "evaluate": scores,
+    "ablate": variant,
     "report": report,
     "export": champion,
 }

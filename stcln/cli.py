@@ -37,6 +37,7 @@ Logged = Annotated[
 ]
 Season = Annotated[str, typer.Option(help="A season of the study, such as 2018.")]
 Length = Annotated[str, typer.Option(help="A length of the study, such as d12.")]
+VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study's ablation, such as base.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
 STEPS = {
@@ -45,6 +46,7 @@ STEPS = {
     "pretrain": "stcln.training.pretrain",
     "finetune": "stcln.training.finetune",
     "evaluate": "stcln.evaluate",
+    "ablate": "stcln.ablation",
     "report": "stcln.report",
     "export": "stcln.export",
 }  # the module of each verb that is a stage; its function has the verb's name and takes (workspace, *keys, reporter)
@@ -142,6 +144,15 @@ def evaluate(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
     """
     stage = stages.evaluate_stage(Workspace(workspace).study, arm)
     return _run(workspace, log, stage, season=season, length=length, arm=arm)
+
+
+@app.command()
+def ablate(variant: VariantName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Pre-train, fine-tune and test a variant of the study, several seeds; the report compares it with `base`.
+
+    Example: `python -m stcln ablate --variant mask-60`
+    """
+    return _run(workspace, log, "ablate", variant=variant)
 
 
 @app.command()

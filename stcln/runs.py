@@ -67,19 +67,24 @@ def read(workspace: Workspace, stage: str, output: Path) -> dict[str, Any] | Non
 
 
 @contextmanager
-def alone(workspace: Workspace, stage: str) -> Iterator[None]:
+def alone(workspace: Workspace, stage: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a stage for the length of the block, so that no other process writes its output or resume state.
 
     The lock dies with its process; the empty file that carries it stays in `.stcln/`.
 
+    Args:
+        workspace: Where.
+        stage: What to hold.
+        wait: Until it is free.
+
     Raises:
-        BadInput: Another process runs the stage.
+        BadInput: Another process runs the stage, and this one does not wait.
     """
     path = workspace.lock(stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise BadInput(f"step {stage}", "it is running already in another process", "wait until it ends") from None
         yield

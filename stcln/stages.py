@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,6 +50,7 @@ MODEL = "models/finetuned/{season}/{length}/{arm}"
 FINETUNE = ("seed", "splits", "lengths.{length}", "arms.{arm}", "model", "finetune", "method", "compute")
 EVALUATE = ("splits", "cells.season", "method", "compute")
 SCORES = "reports/cells/{season}/{length}/{arm}"
+ABLATION = ("season", "length", "seeds", "variants.{variant}")
 
 STAGES: dict[str, Stage] = {
     "fetch": Stage("fetch", (), ("seed", "cells.season", *ARCHIVE, "simulation"), (), "data/raw"),
@@ -67,6 +68,12 @@ STAGES: dict[str, Stage] = {
     ),
     "evaluate-scratch": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="scratch"),
     "evaluate": Stage("evaluate", CELL, EVALUATE, (MODEL, "data/seasons"), SCORES, arms="pretrained"),
+    "ablate": Stage(
+        "ablate", ("variant",),
+        ("seed", "splits", "cells", "lengths", "arms", "model", "pretrain", "finetune", "method", "compute",
+         *(f"ablation.{field}" for field in ABLATION)),
+        ("data/seasons",), "reports/ablation/{variant}",
+    ),
     "report": Stage(
         "report", (),
         ("name", "title", "seed", "dataset", "cells", "lengths", "arms", "method", "pretrain", "finetune"),
@@ -87,12 +94,22 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
     Args:
         study: Only the number of its pre-training seasons matters, whether its source is on this machine (DVC then
             hashes data/raw but does not copy it into its cache), and whether it never grows (it is then fetched once).
-            All else DVC takes from params.yaml.
+            All else DVC takes from params.yaml, but for the names of an ablation's variants: a mapping there, and a
+            list in dvc.yaml.
         checkout: True for this repository, where the code a stage runs is a file dependency; false for a workspace
             elsewhere, where it is the installed package's digest in code.yaml.
     """
-    stages = {name: _entry(stage, study, checkout) for name, stage in STAGES.items()}
+    stages = {name: _entry(stage, study, checkout) for name, stage in of(study).items()}
     return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
+def of(study: Study) -> dict[str, Stage]:
+    """The stages of a study: `ablate` only where it has an ablation, which its report then reads."""
+    if study.ablation is None:
+        return {name: stage for name, stage in STAGES.items() if name != "ablate"}
+    report = STAGES["report"]
+    more = replace(report, params=(*report.params, "ablation"), reads=(*report.reads, "reports/ablation"))
+    return STAGES | {"report": more}
 
 
 def render(workspace: Workspace) -> None:
@@ -130,15 +147,8 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
         BadInput: A key is not among the study's cells; dvc.yaml asks for other inputs, fields or commands than this
             version of stcln would; code.yaml pins another version of the code.
     """
-    study, entry = workspace.study, STAGES[stage]
-    for key in entry.over:
-        known = getattr(study.cells, entry.arms if key == "arm" else key)
-        if keys[key] not in known:
-            field = "cells.scratch or cells.pretrained" if key == "arm" else f"cells.{key}"
-            problem = f"no {key} {keys[key]!r} among {list(getattr(study.cells, key))}"
-            raise BadInput(
-                f"{workspace.root / 'params.yaml'}, field {field}", problem, "name one of these, or add it to the study"
-            )
+    study, entry = workspace.study, of(workspace.study).get(stage, STAGES[stage])
+    _check_keys(workspace, entry, keys)
     remedy = "run `python -m stcln new . --update` to take over this version"
     pinned = workspace.root / "code.yaml"
     if pinned.exists() and _mapping(pinned, remedy).get(entry.verb) != code_digest(entry.verb):
@@ -150,11 +160,29 @@ def check(workspace: Workspace, stage: str, **keys: str) -> None:
         asked = _entry(entry, study, checkout=not pinned.exists())
         found = _mapping(pipeline, remedy, "stages", stage)
         missing = [it for key in ("deps", "params") for it in asked[key] if it not in found.get(key, [])]
+        if found.get("matrix", {}).get("variant") != asked.get("matrix", {}).get("variant"):
+            missing.append(f"variants {list(study.ablation.variants if study.ablation else ())}")
         if missing or found.get("cmd") != asked["cmd"]:
             problem = f"does not name {missing[0]}" if missing else f"has the command {found.get('cmd')!r}"
             raise BadInput(f"{pipeline}, stage {stage}", problem, remedy)
         if found.get("outs") != asked["outs"]:
             raise BadInput(f"{pipeline}, stage {stage}", f"has outs {found.get('outs')}, not {asked['outs']}", remedy)
+
+
+def _check_keys(workspace: Workspace, entry: Stage, keys: Mapping[str, str]) -> None:
+    """Refuse a key that the study does not list."""
+    study = workspace.study
+    for key in entry.over:
+        field = "cells.scratch or cells.pretrained" if key == "arm" else f"cells.{key}"
+        if key == "variant":
+            field, named = "ablation.variants", tuple(study.ablation.variants if study.ablation else ())
+            known = named
+        else:
+            named, known = getattr(study.cells, key), getattr(study.cells, entry.arms if key == "arm" else key)
+        if keys[key] not in known:
+            where = f"{workspace.root / 'params.yaml'}, field {field}"
+            problem = f"no {key} {keys[key]!r} among {list(named)}"
+            raise BadInput(where, problem, "name one of these, or add it to the study")
 
 
 def _mapping(path: Path, remedy: str, *keys: str) -> dict[str, Any]:
@@ -187,13 +215,19 @@ def write_lineage(
     lineage.write(directory, **made)
 
 
+def inputs(workspace: Workspace, stage: str, **keys: str) -> list[Path]:
+    """What the table says that a stage reads, as far as it is there."""
+    return [path for path in _made(workspace, stage, keys)["inputs"].values() if path.exists()]
+
+
 def lineage_of(workspace: Workspace, stage: str, **keys: str) -> dict[str, Any]:
     """The same record without the output's own digests: what travels inside ONNX and GeoTIFF files."""
     return lineage.record(**_made(workspace, stage, keys))
 
 
 def _made(workspace: Workspace, stage: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    entry, study = STAGES[stage], workspace.study
+    study = workspace.study
+    entry = of(study)[stage]
     fields = _fill(tracked(entry, study), keys, study.pretrain.seasons, study.pretrain.length)
     values = study.model_dump(mode="json")
     reads = _fill(entry.reads, keys, study.pretrain.seasons, study.pretrain.length)
@@ -229,7 +263,9 @@ def _entry(stage: Stage, study: Study, checkout: bool) -> dict[str, Any]:
         reads += [f"stcln/{part}" for part in (*BASE, *CODE[stage.verb])]
     else:
         params.append({"code.yaml": [stage.verb]})
-    grid = {key: f"${{cells.{stage.arms if key == 'arm' else key}}}" for key in stage.over}
+    grid: dict[str, Any] = {key: f"${{cells.{stage.arms if key == 'arm' else key}}}" for key in stage.over}
+    if "variant" in grid and study.ablation:
+        grid["variant"] = list(study.ablation.variants)
     entry: dict[str, Any] = {"matrix": grid} if grid else {}
     out = stage.writes.format(**keys)
     outs: list[Any] = [{out: IN_PLACE} if stage.verb == "fetch" and study.dataset.local else out]

@@ -24,6 +24,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "pretrain": TRAIN,
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
+    "ablate": (*TRAIN, "ablation", "evaluate", "meter.py", "runs.py"),
     "report": (*READ, "data/lengths.py", "meter.py", "palette.py", "report", "runs.py"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
@@ -70,6 +71,10 @@ class Workspace:
     def cell(self, season: str, length: str, arm: str) -> Path:
         """A cell's scores."""
         return self.root / "reports/cells" / season / length / arm
+
+    def ablation(self, variant: str) -> Path:
+        """A variant's scores."""
+        return self.root / "reports/ablation" / variant
 
     @property
     def report(self) -> Path:

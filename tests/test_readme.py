@@ -10,7 +10,8 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/architecture.md", "docs/study.md", "docs/data.md", "docs/training.md"]
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in ("architecture", "study", "data", "training", "findings"))],
 )
 def test_every_picture_and_page_it_names_exists(page: str) -> None:
     path = ROOT / page

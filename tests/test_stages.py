@@ -1,6 +1,7 @@
 """dvc.yaml says what the steps do: rendered from one table, complete, and checked before a step runs."""
 
 import ast
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from stcln import stages
 from stcln.errors import BadInput
 from stcln.new import make, refresh, studies
-from stcln.stages import STAGES, dvc_yaml
+from stcln.stages import dvc_yaml, of
 from stcln.study import load_study
 from stcln.workspace import BASE, CODE, PACKAGE, Workspace, code_digest
 
@@ -30,10 +31,11 @@ def test_every_field_a_stage_depends_on_stands_in_every_ready_study(name: str) -
     values = yaml.safe_load(studies()[name].read_text())
     study = load_study(studies()[name])
     keys = {"length": study.cells.length[0], "arm": study.cells.arm[0], "pretrain": study.pretrain}
-    for stage in STAGES.values():
+    variants = study.ablation.variants if study.ablation else {}
+    for stage, variant in product(of(study).values(), variants or [""]):
         for field in stage.params:
             part: Any = values
-            for key in field.format(**keys).split("."):
+            for key in field.format(**keys, variant=variant).split("."):
                 assert key in part, f"{name}: {field}"
                 part = part[key]
 

@@ -33,7 +33,7 @@ def report(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
         (directory / "report.md").write_text(markdown(results), encoding="utf-8")
         storage.write_json(directory / "report.json", summary(results))
         (directory / "figure3.png").write_bytes(figures.png(figures.score_against_length(results)))
-        stages.write_lineage(directory, workspace, "report")
+        stages.write_lineage(directory, workspace, "report", stages.inputs(workspace, "report"))
     _beside(workspace, results, text)
     if results.absent:
         reporter.note(f"{len(results.absent)} cells have no scores yet", {"absent": ", ".join(results.absent)})

@@ -75,11 +75,12 @@ def heads(names: tuple[str, ...]) -> list[str]:
 
 def numbers(found: Difference) -> list[tuple[str, bool]]:
     """The numbers of a row in points, each with whether its interval leaves out 0."""
-    texts = [(_points(spread), spread.settled) for spread in (found.miou, found.oa)]
+    texts = [(points(spread), spread.settled) for spread in (found.miou, found.oa)]
     return [*texts, (str(found.miou.n), False)]
 
 
-def _points(spread: Spread) -> str:
+def points(spread: Spread) -> str:
+    """A difference in points with its interval: `+1.2 (+0.3 to +2.1)`."""
     if not spread.bounds():
         return spread.text(100, 1, sign=True)
     return f"{Spread(spread.mean, None, spread.n).text(100, 1, sign=True)} ({spread.bounds()})"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stcln.report import cost, words
+from stcln.report import ablation, ablation_page, cost, words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
@@ -31,7 +31,7 @@ def markdown(results: Results) -> str:
         _differences(GAINS, ((d, (d.arm, d.against, d.length, f"{d.season} → {d.tested}")) for d in gains)),
         f"## What training on {results.another} loses: own minus other, in points",
         _differences(FALLS, ((d, (d.arm, d.length, d.tested, d.season)) for d in falls)), words.INTERVALS,
-        "## Cost beside quality", _cost(results),
+        *ablation_page.markdown(results, _grid), "## Cost beside quality", _cost(results),
         "## Seasons", _seasons(results), "What looks odd:", _bullets(odd(results) or [SOUND]),
         "## Model selection", _bullets(words.selection(results)), "## Method", _bullets(
             f"{s['means']}: {s['value']}{'' if s['ours'] else ' (as published)'}" for s in words.method(results)),
@@ -56,6 +56,7 @@ def summary(results: Results) -> dict[str, Any]:
         "table": [{**asdict(r), "scores": {m: s.json() for m, s in r.scores.items()}} for r in table(results)],
         "pretrained_minus_scratch": [_json(d) for d in differences(results)],
         "own_minus_other_season": [_json(d) for d in drops(results)],
+        "ablation": ablation.summary(results.root),
         "tests": tests, "selection": words.selection(results), "method": words.method(results),
         "limits": words.limits(results),
         "seasons": {

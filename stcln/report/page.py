@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from stcln.report import cost, evidence, figures, html, words
+from stcln.report import ablation_page, cost, evidence, figures, html, words
 from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
@@ -13,9 +13,10 @@ from stcln.report.tables import Row, parity, table
 
 TITLES = {"oa": "OA", "miou": "mIoU", "mf1": "macro-F1", "kappa": "κ"}
 PARTS = (
-    ("scores", "Scores"), ("differences", "Differences"), ("cost", "Cost"), ("classes", "Classes"), ("maps", "Maps"),
-    ("learning", "Learning"), ("pretraining", "Mask and reconstruction"), ("seasons", "Seasons"), ("method", "Method"),
-    ("reading", "How to read it"), ("limits", "Limits"), ("lineage", "Lineage"),
+    ("scores", "Scores"), ("differences", "Differences"), ("ablation", ablation_page.TITLE), ("cost", "Cost"),
+    ("classes", "Classes"), ("maps", "Maps"), ("learning", "Learning"), ("pretraining", "Mask and reconstruction"),
+    ("seasons", "Seasons"), ("method", "Method"), ("reading", "How to read it"), ("limits", "Limits"),
+    ("lineage", "Lineage"),
 )  # fmt: skip
 
 
@@ -26,18 +27,20 @@ def page(results: Results) -> str:
     banner = "".join(
         f'<p class="warning">{head} <span>{escape(said)}</span></p>\n' for head, said in words.warnings(results)
     )
-    links = "".join(f'<a href="#{anchor}">{part}</a>' for anchor, part in PARTS)
-    sections = (
-        _scores, _differences, cost.section, evidence.classes, evidence.maps, evidence.learning, evidence.pretraining,
-        seasons_section, _method, _words, _lineage,
+    parts = (
+        _scores, _differences, ablation_page.section, cost.section, evidence.classes, evidence.maps, evidence.learning,
+        evidence.pretraining, seasons_section, _method, _words, _lineage,
     )  # fmt: skip
+    sections = "".join(part(results) for part in parts)
+    shown = [(anchor, part) for anchor, part in PARTS if f'<section id="{anchor}"' in sections]
+    links = "".join(f'<a href="#{anchor}">{part}</a>' for anchor, part in shown)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{CSS}</style></head><body><main>\n'
         f"{banner}<p class=kicker>Crop mapping from satellite image time series with few labels · study "
         f"<code>{name}</code></p>\n<h1>{title}</h1>\n<p class=finding>{escape(finding)}</p>\n"
         f"{html.paragraph(detail, 'detail')}<nav>{links}</nav>\n"
-        f"{''.join(part(results) for part in sections)}</main></body></html>\n"
+        f"{sections}</main></body></html>\n"
     )
 
 

@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stcln.errors import BadInput
+from stcln.study.ablation import Ablation, merged
 from stcln.study.dataset import PACKED, Dataset, Only, Pin, Role, Simulation, Splits, first_day
 from stcln.study.learning import (
     Arm,
@@ -24,8 +25,9 @@ from stcln.study.learning import (
 from stcln.study.part import Name, Part
 
 __all__ = [
-    "PACKED", "YEAR", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask", "Method", "Model",
-    "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day", "load_study",
+    "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask",
+    "Method", "Model", "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day",
+    "load_study",
 ]  # fmt: skip
 
 YEAR = re.compile("[1-9][0-9]{3}")
@@ -74,11 +76,29 @@ class Study(Part):
     method: Method = Method()
     compute: Compute = Compute()
     loading: Loading = Loading()
+    ablation: Ablation | None = None
+    """Variants to compare with the study; none: it has no stage `ablate`."""
 
     @property
     def simulated(self) -> bool:
         """Whether the data are simulated; a report says so wherever a number stands."""
         return self.dataset.source == "simulated"
+
+    def variant(self, name: str) -> "Study":
+        """The study with the fields of a variant changed, without an ablation of its own.
+
+        Raises:
+            ValueError: It is no study, or there is no such variant; the first fault is named.
+        """
+        variants = self.ablation.variants if self.ablation else {}
+        if name not in variants:
+            raise ValueError(f"ablation.variants: no {name!r} among {list(variants)}")
+        try:
+            values = self.model_dump(mode="json", exclude={"ablation"})
+            return Study.model_validate(merged(values, variants[name]))
+        except ValidationError as error:
+            field, message = _first(error)
+            raise ValueError(f"ablation.variants.{name}: {field}: {message}") from None
 
     def check_cell(self, season: str, length: str, arm: str) -> None:
         """Refuse a cell that is not in the study.
@@ -117,6 +137,19 @@ class Study(Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _variants_are_studies(self) -> "Study":
+        if self.ablation is not None:
+            for field, used, known in (
+                ("season", self.ablation.season, self.cells.season),
+                ("length", (self.ablation.length,), self.cells.length),
+            ):
+                if unknown := [name for name in used if name not in known]:
+                    raise ValueError(f"ablation.{field}: {unknown} not among {list(known)}")
+            for name in self.ablation.variants:
+                self.variant(name)
+        return self
+
 
 class _Once(yaml.SafeLoader):
     """YAML in which no key stands twice: of two sections the later would count, silently."""
@@ -145,10 +178,13 @@ def load_study(path: Path) -> Study:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(path, f"not YAML: {' '.join(str(error).split())}", "mend the syntax") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "study"
-        value = "" if isinstance(first.get("input"), dict) else f" (got {first.get('input')!r})"
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(
-            f"{path}, field {field}", f"{message}{value}", "correct the field; studies/ has examples"
-        ) from None
+        field, message = _first(error)
+        raise BadInput(f"{path}, field {field}", message, "correct the field; studies/ has examples") from None
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The field of the first fault, and what is wrong with it."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "study"
+    value = "" if isinstance(first.get("input"), dict) else f" (got {first.get('input')!r})"
+    return field, f"{first['msg'].removeprefix('Value error, ')}{value}"

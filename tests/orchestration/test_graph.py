@@ -47,11 +47,12 @@ def test_the_assets_of_this_repository_are_the_stages_of_its_dvc_yaml(instance: 
     assert asset_graph(CHECKOUT, instance) == dvc_graph(CHECKOUT)
 
 
+@pytest.mark.parametrize("study", ["flanders", "ablation"])
 def test_the_assets_of_a_made_workspace_are_the_stages_of_its_dvc_yaml(
-    instance: dg.DagsterInstance, tmp_path: Path
+    instance: dg.DagsterInstance, tmp_path: Path, study: str
 ) -> None:
     root = tmp_path / "workspace"
-    make(root, "flanders", None)
+    make(root, study, None)
     if not (root / ".dvc").exists():  # `dvc` is not on the path of every test run
         subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
     assert asset_graph(root, instance) == dvc_graph(root)

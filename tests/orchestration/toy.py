@@ -13,7 +13,7 @@ import yaml
 
 parser = argparse.ArgumentParser()
 parser.add_argument("verb")
-for key in ("season", "length", "arm"):
+for key in ("season", "length", "arm", "variant"):
     parser.add_argument(f"--{key}")
 ask = parser.parse_args()
 params = yaml.safe_load(Path("params.yaml").read_text())
@@ -72,6 +72,10 @@ elif ask.verb == "finetune":
 elif ask.verb == "evaluate":
     put(Path(f"reports/cells/{cell}/scores.json"), scores())
     shutil.copyfile("template/maps.npz", f"reports/cells/{cell}/maps.npz")
+elif ask.verb == "ablate":
+    test = {"oa": 0.8, "miou": 0.4, "mf1": 0.5, "kappa": 0.6, "majority_oa": 0.4}
+    cells = [{"season": seasons[0], "arm": "scratch", "tests": dict.fromkeys(seasons, test)}]
+    put(Path(f"reports/ablation/{ask.variant}/scores.json"), {"idle": "", "runs": [{"seed": 1, "cells": cells}]})
 elif ask.verb == "report":
     put(Path("reports/study/report.md"), f"| table |\n|---|\n| {digest(Path('reports/cells'))} |\n")
     put(Path("reports/study/index.html"), "<p>report</p>")
@@ -83,5 +87,6 @@ elif ask.verb == "export":
     card = {"season": seasons[0], "length_name": "full", "seed": 1, "metrics": {"miou": miou}}
     put(Path("models/champion/card.json"), card)
     put(Path("models/champion/model.onnx"), digest(Path("reports/cells")))
+keys = [value for value in (ask.season, ask.length, ask.arm, ask.variant) if value]
 with Path("runs.log").open("a") as log:
-    log.write(" ".join([ask.verb, *(value for value in (ask.season, ask.length, ask.arm) if value)]) + "\n")
+    log.write(" ".join([ask.verb, *keys]) + "\n")

@@ -88,10 +88,10 @@ class Toy:
         path.write_text(path.read_text().replace(old, new))
 
 
-def make(root: Path) -> None:
-    """Make a toy workspace that has not run."""
+def make(root: Path, more: str = "") -> None:
+    """Make a toy workspace that has not run; `more` is added to its params.yaml."""
     (root / "template").mkdir(parents=True)
-    shutil.copyfile(Path(__file__).with_name("params.yaml"), root / "params.yaml")
+    (root / "params.yaml").write_text(Path(__file__).with_name("params.yaml").read_text() + more)
     study = load_study(root / "params.yaml")
     shutil.copyfile(Path(__file__).with_name("toy.py"), root / "toy.py")
     stages = yaml.safe_load(dvc_yaml(study, checkout=False))["stages"]
