@@ -219,7 +219,7 @@ class Racer:
         self.busy: list[float] = []
 
     def step(self, *, counted: bool) -> None:
-        """One step; the first, which is not counted, warms up."""
+        """One step; those that warm up are not counted."""
         seconds, busy = self._ask(True)
         if counted:
             self.seconds.append(seconds)
@@ -263,15 +263,15 @@ def peak_rate(shape: Shape) -> float:
     return 2 * side**3 / best / 1e9
 
 
-def race(shape: Shape, directory: Path | None, steps: int) -> dict[str, Any]:
+def race(shape: Shape, directory: Path | None, steps: int, warm_up: int) -> dict[str, Any]:
     """Measure one configuration, in turn with the published network where its directory is given."""
     rate = peak_rate(shape)
     racers = {"ours": Racer(shape)}
     if directory is not None:
         racers["published"] = Racer(replace(shape, precision="float32"), directory)
-    for number in range(steps + 1):
+    for number in range(warm_up + steps):
         for racer in racers.values():
-            racer.step(counted=number > 0)
+            racer.step(counted=number >= warm_up)
     found = {name: racer.end() for name, racer in racers.items()}
     line: dict[str, Any] = {**asdict(shape), "steps": steps, "peak_gflops": round(rate, 1)}
     for name, measured in found.items():
@@ -309,12 +309,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--published", type=Path, metavar="DIR")
     options = parser.parse_args(arguments)
     if options.published and options.model != "base":
         parser.error("--published: the published network is --model base")
     for shape in configurations(options):
-        print(json.dumps(race(shape, options.published, options.steps)), flush=True)
+        print(json.dumps(race(shape, options.published, options.steps, options.warm_up)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What a network costs, in closed form: parameters and multiply-adds. Seconds and machines do not belong here.
 
 Counted are matrix products and convolutions, whole as they are computed: padding at the border, dates and pixels that a
-mask leaves out. Left out are norms, activations, softmax, sums, masks and the encoding of positions.
+mask leaves out. Left out are norms, activations, softmax, sums, masks, the encoding of positions, and the product of
+the head's two weights, which is made once a batch.
 """
 
 from torch import nn
@@ -37,7 +38,7 @@ def multiply_adds(config: Config, dates: int, height: int, width: int) -> int:
     if not K:
         return encoder + P * dates * D * C
     likeness = dates * (D * D + P * D)  # q of every date, with k's weights in it; each pixel against all others
-    return encoder + D**3 + P * (likeness + D * D + P * D + D * K)
+    return encoder + P * (likeness + D * D + P * D + D * K)
 
 
 def training(forward: int) -> int:

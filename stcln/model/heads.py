@@ -49,12 +49,17 @@ class SpatioTemporalAttention(nn.Module):
         else:
             peak = temporal.masked_fill(~seen.permute(0, 2, 3, 1)[..., None], -torch.inf).amax(dim=3)
         value = self.value(peak).flatten(1, 2)  # [B,HW,D]
-        query = (temporal @ likeness).flatten(3).flatten(1, 2)  # [B,HW,TD]
-        key = spatial.permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)
+        key = spatial.permute(0, 3, 4, 1, 2).flatten(3).flatten(1, 2)  # [B,HW,TD]
+
+        def mix(pixels: Tensor) -> Tensor:
+            """[B,P,T,D] -> [B,P,D]."""
+            return _mix((pixels @ likeness).flatten(2), key, value, D**-0.5)
+
+        every = temporal.flatten(1, 2)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            mixed = _mix(query, key, value, D**-0.5)
+            mixed = mix(every)
         else:
             rows = max(1, SCORES // (H * W))
-            mixed = torch.cat([_mix(some, key, value, D**-0.5) for some in torch.split(query, rows, dim=1)], dim=1)
+            mixed = torch.cat([mix(some) for some in torch.split(every, rows, dim=1)], dim=1)
         logits: Tensor = self.classify(self.blend * mixed + value)
         return precise(logits).transpose(1, 2).reshape(B, -1, H, W)
