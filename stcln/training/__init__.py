@@ -1,1 +1,1 @@
-"""Training: pre-training by masking and fine-tuning of cells, resumable at every epoch."""
+"""Training: pre-training by masking and fine-tuning of cells, resumable at every step."""
