@@ -5,7 +5,7 @@ The method alone: data, network, training, evaluation, reports. Nothing here kno
 
 import os
 
-# Large pages for torch's large tensors: without them a quarter of a training step on a CPU goes into getting memory.
+# Large pages for torch's large tensors: on a CPU a step gets its memory in a quarter of the time, see benchmarks/README.md.
 # torch reads it at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
