@@ -5,7 +5,7 @@ The method alone: data, network, training, evaluation, reports. Nothing here kno
 
 import os
 
-# Large pages for torch's large tensors: on a CPU a step gets its memory in a quarter of the time, see benchmarks/README.md.
+# Large pages for torch's large tensors: a CPU's memory comes in a quarter of the time, see benchmarks/README.md.
 # torch reads it at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
