@@ -1,7 +1,7 @@
 """Self-attention along the dates of every pixel, with dropout of its weights.
 
 torch has no fused kernel on a CPU that drops attention weights; its plain one is slow for many short series. The one
-here keeps a copy of queries, keys and values by head, the weights and what was dropped, in float32 or better.
+here keeps a copy of queries, keys and values by head; backward makes the weights, and what was dropped, again.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stcln.model.dropout import drawn
+from stcln.model.dropout import drawn, new_seed
 
 
 def precise(values: Tensor) -> Tensor:
@@ -46,22 +46,22 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, split: Tensor, seen: Tensor | None, p: float) -> Tensor:
-        N, T, _, h, E = split.shape
+        N, T, _, h, _ = split.shape
         query, key, value = _by_head(split)
+        seed = new_seed()
         with torch.autocast("cpu", enabled=False):
-            weights = torch.bmm(query, key.transpose(1, 2)).mul_(E**-0.5)
-            if seen is not None:
-                weights.view(N, h, T, T).masked_fill_(~seen[:, None, None, :], -torch.inf)
-            torch.softmax(weights, -1, out=weights)
-            dropped = drawn(weights.shape, p)
-            mixed = torch.bmm(weights.masked_fill(dropped, 0.0), value).mul_(1 / (1 - p))
-        ctx.p = p
-        ctx.save_for_backward(query, key, value, weights, dropped)
+            weights = _weights(query, key, seen)
+            weights.masked_fill_(drawn(weights.shape, p, seed), 0.0)
+            mixed = torch.bmm(weights, value).mul_(1 / (1 - p))
+        ctx.p, ctx.seed = p, seed
+        ctx.save_for_backward(query, key, value, seen)
         return _by_date(mixed, split.dtype, N, T, h)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        query, key, value, weights, dropped = ctx.saved_tensors
+        query, key, value, seen = ctx.saved_tensors
+        weights = _weights(query, key, seen)
+        dropped = drawn(weights.shape, ctx.p, ctx.seed)
         (N, T, D), E = grads[0].shape, query.shape[-1]
         (given,) = _by_head(grads[0].view(N, T, 1, D // E, E))
         given.mul_(1 / (1 - ctx.p))
@@ -73,11 +73,19 @@ class _Attention(torch.autograd.Function):
             (
                 torch.bmm(slope, key),
                 torch.bmm(slope.transpose(1, 2), query),
-                torch.bmm(weights.masked_fill(dropped, 0.0).transpose(1, 2), given),
+                torch.bmm(weights.masked_fill_(dropped, 0.0).transpose(1, 2), given),
             )
         ):
             by_head[which].copy_(gradient.view(N, D // E, T, E))
         return back, None, None
+
+
+def _weights(query: Tensor, key: Tensor, seen: Tensor | None) -> Tensor:
+    """softmax(Q K^T / sqrt(E)) [Nh,T,T] of [Nh,T,E] and seen [N,T]."""
+    weights = torch.bmm(query, key.transpose(1, 2)).mul_(query.shape[-1] ** -0.5)
+    if seen is not None:
+        weights.view(len(seen), -1, *weights.shape[1:]).masked_fill_(~seen[:, None, None, :], -torch.inf)
+    return torch.softmax(weights, -1, out=weights)
 
 
 def _by_head(split: Tensor) -> tuple[Tensor, ...]:

@@ -42,7 +42,10 @@ def multiply_adds(config: Config, dates: int, height: int, width: int) -> int:
 
 
 def training(forward: int) -> int:
-    """Multiply-adds of a training step from those of its forward pass; the optimiser's are left out."""
+    """Multiply-adds of a training step from those of its forward pass.
+
+    Left out are the optimiser's, and what a CPU makes again in its backward pass to spare memory.
+    """
     return (1 + BACKWARD) * forward
 
 

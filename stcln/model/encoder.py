@@ -7,6 +7,7 @@ from itertools import product, repeat
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stcln.model.attention import attend, precise
 from stcln.model.dropout import drop, rectify_and_drop
@@ -93,7 +94,8 @@ class SeriesNorm(nn.Module):
         centre = (share * mean).sum(dim=-2, keepdim=True)
         spread = (share * (variance + (mean - centre).square())).sum(dim=-2, keepdim=True)
         scale = torch.rsqrt(spread + 1e-5)[..., None] * self.weight.view(self.groups, -1)
-        return torch.addcmul(places + self.bias, (grouped - centre[..., None]).flatten(-2), scale.flatten(-2))
+        shift = self.bias - (centre[..., None] * scale).flatten(-2)
+        return torch.addcmul(places + shift, grouped.flatten(-2), scale.flatten(-2))  # keeps nothing that is not there
 
 
 class Layer(nn.Module):
@@ -118,10 +120,18 @@ class Layer(nn.Module):
         p = self.dropout.p if self.training else 0.0
         tokens = series.flatten(0, 1)  # of two axes, so that what a linear layer returns is no view, see `drop`
         mixed = attend(self.qkv(tokens).view(*series.shape[:2], -1), self.heads, seen, p)
-        tokens = self.norm1(tokens + drop(self.out(mixed.flatten(0, 1)), p))
-        hidden = rectify_and_drop(self.widen(tokens), p)
-        result: Tensor = self.norm2(tokens + drop(self.narrow(hidden), p))
+        mixed = tokens + drop(self.out(mixed.flatten(0, 1)), p)
+        if self.training and mixed.device.type == "cpu":  # the widest of what backward needs is made again there
+            wide = checkpoint(self._feed_forward, mixed, p, use_reentrant=False)
+        else:
+            wide = self._feed_forward(mixed, p)
+        result: Tensor = self.norm2(wide)
         return result.view(series.shape)
+
+    def _feed_forward(self, tokens: Tensor, p: float) -> Tensor:
+        """[tokens,D] -> the same, before the second norm."""
+        tokens = self.norm1(tokens)
+        return tokens + drop(self.narrow(rectify_and_drop(self.widen(tokens), p)), p)
 
 
 class Encoder(nn.Module):

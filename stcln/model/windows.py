@@ -16,7 +16,7 @@ Predictor = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]
 """(reflectance x 10,000 [B,T,C,H,W], positions [B,T], valid [B,T,H,W]) -> logits [B,K,H,W]."""
 
 BATCH = 4  # windows at once
-OVERLAP = 0.5  # share of a window's side that the next one covers again
+OVERLAP = 0.25  # share of a window's side that the next one covers again; benchmarks/overlap.py
 
 
 def normalise(reflectance: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
