@@ -29,8 +29,8 @@ COUNTED = (
     "mIoU on the cell's own season. Multiply-adds of matrix products and convolutions, counted; FLOPs are twice as "
     "many. Left out: norms, activations, softmax, the optimiser. Of a map much larger than a window, whose windows "
     "overlap by a quarter of their side, so that each pixel is computed 1.8 times; of the test tiles, as they were "
-    "predicted. A training is that of one model: in every epoch that ran three forward passes for a training window and "
-    "one for a validation window."
+    "predicted. A training is that of one model: in every epoch that ran three forward passes for a training window "
+    "and one for a validation window."
 )
 MEASURED = (
     "Seconds by the clock and CPU seconds are of the whole step and all seeds, start-up and reading included; what an "
