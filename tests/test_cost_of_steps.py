@@ -26,7 +26,7 @@ CELL = ("2016", "d6", "scratch")
 def counting() -> Iterator[list[int]]:
     """A list that holds, once the block has ended, the multiply-adds of all that torch computed within.
 
-    But for the product of a head's two weights, which is made once a batch, and what backward makes again.
+    But for the product of a head's two weights, made once a batch, and attention weights that backward makes again.
     """
     found: list[int] = []
     aside = 0
@@ -36,7 +36,7 @@ def counting() -> Iterator[list[int]]:
         if isinstance(module, SpatioTemporalAttention):
             aside += (3 if module.training else 1) * module.query.in_features**3
         if isinstance(module, Layer) and module.training:
-            aside += inputs[0].numel() * (module.widen.out_features + inputs[0].shape[1])
+            aside += inputs[0].numel() * inputs[0].shape[1]
 
     hook = register_module_forward_pre_hook(watch)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -7,7 +7,6 @@ from itertools import product, repeat
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from stcln.model.attention import attend, precise
 from stcln.model.dropout import drop, rectify_and_drop
@@ -120,18 +119,10 @@ class Layer(nn.Module):
         p = self.dropout.p if self.training else 0.0
         tokens = series.flatten(0, 1)  # of two axes, so that what a linear layer returns is no view, see `drop`
         mixed = attend(self.qkv(tokens).view(*series.shape[:2], -1), self.heads, seen, p)
-        mixed = tokens + drop(self.out(mixed.flatten(0, 1)), p)
-        if self.training and mixed.device.type == "cpu":  # the widest of what backward needs is made again there
-            wide = checkpoint(self._feed_forward, mixed, p, use_reentrant=False)
-        else:
-            wide = self._feed_forward(mixed, p)
-        result: Tensor = self.norm2(wide)
+        tokens = self.norm1(tokens + drop(self.out(mixed.flatten(0, 1)), p))
+        hidden = rectify_and_drop(self.widen(tokens), p)
+        result: Tensor = self.norm2(tokens + drop(self.narrow(hidden), p))
         return result.view(series.shape)
-
-    def _feed_forward(self, tokens: Tensor, p: float) -> Tensor:
-        """[tokens,D] -> the same, before the second norm."""
-        tokens = self.norm1(tokens)
-        return tokens + drop(self.narrow(rectify_and_drop(self.widen(tokens), p)), p)
 
 
 class Encoder(nn.Module):

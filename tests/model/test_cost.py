@@ -59,7 +59,7 @@ def test_a_training_step_costs_three_forward_passes_but_for_the_gradient_of_the_
     config, bands = Config.of("base", 10, 20), 10
     found = counted(build(config, 0).train(), torch.randn(1, 4, bands, 8, 8), backward=True)
     images = 4 * 64 * 9 * bands * config.stem
-    again = 4 * 64 * config.layers * config.width * (config.feedforward + 4)  # made again in backward, on a CPU
+    again = 4 * 64 * config.layers * 4 * config.width  # attention weights, made again in backward on a CPU
     assert found - again == training(multiply_adds(config, 4, 8, 8)) - images
 
 
