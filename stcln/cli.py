@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
-from stcln import runs, stages
+from stcln import runs, stages, verbs
 from stcln.errors import BadInput, refusals_of_the_disk
 from stcln.events import JsonLines, Reporter, Silent, Terminal, Value, values_text
 from stcln.interrupt import Stopped, leave, signals
@@ -40,16 +40,6 @@ Length = Annotated[str, typer.Option(help="A length of the study, such as d12.")
 VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study's ablation, such as base.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
-STEPS = {
-    "fetch": "stcln.data.fetch",
-    "prepare": "stcln.data.prepare",
-    "pretrain": "stcln.training.pretrain",
-    "finetune": "stcln.training.finetune",
-    "evaluate": "stcln.evaluate",
-    "ablate": "stcln.ablation",
-    "report": "stcln.report",
-    "export": "stcln.export",
-}  # the module of each verb that is a stage; its function has the verb's name and takes (workspace, *keys, reporter)
 TOGETHER = ("pretrain", "finetune")  # the verbs that several processes run as one
 LISTENER: ContextVar[Reporter | None] = ContextVar("LISTENER", default=None)  # who runs a verb in this process
 
@@ -198,22 +188,54 @@ def lineage(
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", show_default="the path's own, else here")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--rebuild", help="Make it again from the archive, in a clean directory, and compare.")
+    ] = False,
     log: Logged = Log.text,
 ) -> None:
     """Walk from a result up to the archive and name what no longer matches; exit status 1 if anything does not.
 
+    With `--rebuild` every stage on the way runs again, with the parameters recorded, in a directory of its own.
+
     Example: `python -m stcln lineage reports/study`
     """
+    root = next((at for at in path.resolve().parents if (at / "params.yaml").is_file()), HERE)
+    place = Workspace((workspace or root).resolve())
+    matches = _rebuild(path, place, log) if again else _walk(path, place, log)
+    raise typer.Exit(0 if matches else 1)
+
+
+def _walk(path: Path, workspace: Workspace, log: Log) -> bool:
+    """Print the walk; whether all matches."""
     from stcln.lineage import as_json, render, trace
 
-    root = next((at for at in path.resolve().parents if (at / "params.yaml").is_file()), HERE)
-    found = trace(path, Workspace((workspace or root).resolve()))
+    found = trace(path, workspace)
     if log is Log.json:
         typer.echo(json.dumps(as_json(found)))
     else:
         Console().print(render(found))
         typer.echo("all matches" if found.matches else f"{len(found.problems)} things do not match, marked ✗ above")
-    raise typer.Exit(0 if found.matches else 1)
+    return found.matches
+
+
+def _rebuild(path: Path, workspace: Workspace, log: Log) -> bool:
+    """Rebuild and print what came; whether all of it is as recorded. What differs is kept to be looked at."""
+    from stcln.rebuild import forget, rebuild
+
+    with ExitStack() as stack:
+        clean, results = rebuild(path, workspace, _reporter(stack, log))
+    differences = [text for result in results for text in result.differences]
+    if log is Log.json:
+        outputs = [asdict(result) for result in results]
+        typer.echo(json.dumps({"path": str(path), "same": not differences, "outputs": outputs}))
+    else:
+        told = f"{len(results)} outputs made again from the archive"
+        typer.echo(
+            "\n".join([*differences, f"{told}; they differ, see {clean}" if differences else f"{told}: the same"])
+        )
+    if not differences:
+        forget(clean)
+    return not differences
 
 
 @app.command()
@@ -250,7 +272,6 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
     """
     workspace, verb = Workspace(root.resolve()), stages.STAGES[stage].verb
     stages.check(workspace, stage, **keys)
-    step = getattr(import_module(STEPS[verb]), verb)
     name = stages.name_of(stage, **keys)
     if _processes() > 1 and verb not in TOGETHER:
         raise BadInput("torchrun", f"{verb} is the work of one process", "run it without torchrun")
@@ -264,7 +285,7 @@ def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: s
 
             workspace = declare(workspace, only)
             stages.render(workspace)
-        summary: Summary = step(workspace, *keys.values(), _reporter(stack, log))
+        summary = verbs.step(verb)(workspace, *keys.values(), _reporter(stack, log))
         more["summary"] = summary
     return _tell(summary, log)
 

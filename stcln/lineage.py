@@ -73,7 +73,7 @@ class Lineage:
 
     @property
     def nodes(self) -> list[Node]:
-        """Every output once, consumers before what they were made from."""
+        """Every output once, each behind all it was made from."""
         return list({node.path: node for node in _descend(self.node)}.values())
 
     @property
@@ -224,9 +224,9 @@ def _onnx_tag(path: Path) -> Any:
 
 
 def _descend(node: Node) -> Iterator[Node]:
-    yield node
     for below in node.inputs:
         yield from _descend(below)
+    yield node
 
 
 def _draw(node: Node, branch: Tree, seen: set[str]) -> Tree:
