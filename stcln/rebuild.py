@@ -90,9 +90,11 @@ def _check(node: Node, workspace: Workspace) -> None:
         remedy = "check out the revision of stcln that made it, and rebuild there"
         raise BadInput(where, f"made by other code of `{record['verb']}` than this", remedy)
     for key, was in record["inputs"].items():
-        archived = workspace.root / key
-        if archived.is_relative_to(workspace.raw) and (not storage.exists(archived) or storage.digest(archived) != was):
-            raise BadInput(archived, f"the archive is not the one that {node.path} was made from", "`dvc pull` it")
+        read = workspace.root / key
+        if not storage.exists(read):
+            raise BadInput(read, f"missing, and {node.path} was made from it", "`dvc pull` it")
+        if read.is_relative_to(workspace.raw) and storage.digest(read) != was:
+            raise BadInput(read, f"not the archive that {node.path} was made from", "`dvc pull` it")
 
 
 def _directory(workspace: Workspace, node: Node) -> Path:
