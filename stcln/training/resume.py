@@ -61,7 +61,7 @@ class Resume:
 
     Attributes:
         directory: Holds a directory a state, named by epochs and steps done, in which are weights, best and optimiser
-            as safetensors, and state.json with their md5.
+            as safetensors, and state.json with their md5 and its own.
         identity: What the run is; a state with another one is foreign.
         reporter: Is told when a state is taken up or refused.
     """
@@ -91,7 +91,7 @@ class Resume:
                 data = as_bytes({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
                 state["files"][f"{name}.safetensors"] = hashlib.md5(data).hexdigest()
                 (part / f"{name}.safetensors").write_bytes(data)
-            (part / "state.json").write_text(json.dumps(state, sort_keys=True, allow_nan=False))
+            (part / "state.json").write_text(json.dumps(state | {"md5": _seal(state)}, allow_nan=False))
             synchronise([*part.iterdir(), part])
         synchronise([self.directory])
         kept = self._generations()[-GENERATIONS:]
@@ -112,7 +112,7 @@ class Resume:
         return Run()
 
     def _generations(self) -> list[Path]:
-        return sorted(self.directory.glob("[0-9]*"))
+        return sorted(path for path in self.directory.glob("[0-9]*") if path.is_dir())
 
     def _load(self, at: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Run:
         weights, best, moments = (load_file(at / f"{name}.safetensors") for name in ("weights", "best", "optimiser"))
@@ -133,10 +133,17 @@ class Resume:
             state = read_json(at / "state.json")
             if state["identity"] != self.identity:
                 return "it belongs to other data, parameters or code"
+            if state.pop("md5", "") != _seal(state):
+                return "it is torn (state.json)"
             torn = [name for name, md5 in state["files"].items() if digest(at / name) != md5]
         except (BadInput, OSError, KeyError, TypeError, AttributeError) as error:
             return f"it is torn ({error})"
         return f"it is torn ({', '.join(torn)})" if torn else ""
+
+
+def _seal(state: dict[str, Any]) -> str:
+    """The md5 of what state.json says, but for the md5."""
+    return hashlib.md5(json.dumps(state, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

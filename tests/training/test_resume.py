@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import json
 import math
 import os
 import random
@@ -169,6 +170,19 @@ def test_a_torn_state_is_refused_by_name_and_the_one_before_it_taken_up(
     assert len(updates) == STEPS - 4
     assert "torn" in reporter.notes[0] and name in reporter.notes[0] and str(newest) in reporter.notes[0]
     assert reporter.notes[1].startswith("resumed") and str(before) in reporter.notes[1]
+
+
+@pytest.mark.parametrize("field", ["parts", "losses", "files"])
+def test_a_state_of_which_a_field_was_changed_is_torn(broken: tuple[Workspace, str], field: str, updates: Updates):
+    workspace, expected = broken
+    state = generations(workspace)[1] / "state.json"
+    made = json.loads(state.read_text())
+    made[field] = type(made[field])()
+    state.write_text(json.dumps(made))
+    (state.parent.parent / "000009-x").write_text("of somebody else")
+    reporter = BreaksOff()
+    assert digest(run_finetune(workspace, reporter)) == expected
+    assert len(updates) == STEPS - 4 and "torn (state.json)" in reporter.notes[0]
 
 
 def test_where_every_state_is_torn_each_is_named_and_training_starts_afresh(
