@@ -5,8 +5,8 @@
 WORKSPACE is one in which models have been fine-tuned; each predicts the test tiles of every season.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +55,17 @@ def main(root: Path, overlaps: tuple[float, ...]) -> Iterator[dict[str, object]]
                 }  # fmt: skip
 
 
+def share(text: str) -> float:
+    """An overlap, in [0, 0.9]: nearer to 1 a window moves by a pixel."""
+    if not 0 <= float(text) <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 0.9")
+    return float(text)
+
+
 if __name__ == "__main__":
-    for record in main(Path(sys.argv[1]).resolve(), tuple(map(float, sys.argv[2:])) or OVERLAPS):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("overlap", type=share, nargs="*", default=OVERLAPS)
+    asked = parser.parse_args()
+    for record in main(asked.workspace.resolve(), tuple(asked.overlap)):
         print(json.dumps(record), flush=True)
