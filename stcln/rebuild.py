@@ -54,6 +54,8 @@ def rebuild(path: Path, workspace: Workspace, reporter: Reporter) -> tuple[Path,
     """
     found = trace(path, workspace)
     made = [node for node in found.nodes if node.record and node.record["verb"] != "fetch"]
+    if not made:
+        raise BadInput(path, "the archive, which was made from nothing here", "name what was made from it")
     for node in made:
         _check(node, workspace)
     clean = Workspace(_directory(workspace, found.node))

@@ -98,6 +98,8 @@ def test_on_the_command_line_it_starts_at_the_archive(tmp_path: Path) -> None:
     same = run(app, asked)
     assert same.exit_code == 0 and "1 outputs made again from the archive: the same" in same.output
     assert not [*(root / ".stcln/rebuild").iterdir()], "what is the same is not kept"
+    archive = run(app, ["lineage", str(root / "data/raw"), "--rebuild"])
+    assert "the archive, which was made from nothing here" in str(archive.exception)
 
     archived = sorted((root / "data/raw").rglob("*.gz"))[0]
     archived.write_bytes(b"")

@@ -91,7 +91,7 @@ class Resume:
                 data = as_bytes({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
                 state["files"][f"{name}.safetensors"] = hashlib.md5(data).hexdigest()
                 (part / f"{name}.safetensors").write_bytes(data)
-            (part / "state.json").write_text(json.dumps(state | {"md5": _seal(state)}, allow_nan=False))
+            (part / "state.json").write_text(json.dumps(state | {"md5": _seal(state)}, sort_keys=True, allow_nan=False))
             synchronise([*part.iterdir(), part])
         synchronise([self.directory])
         kept = self._generations()[-GENERATIONS:]
