@@ -1,35 +1,23 @@
 """The command line: a table of verbs, each a plain function. What a verb does stands in the module it calls."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
-from stcln import runs, stages, verbs
+from stcln import stages
 from stcln.errors import BadInput, refusals_of_the_disk
-from stcln.events import JsonLines, Reporter, Silent, Terminal, Value, values_text
+from stcln.events import Reporter
 from stcln.interrupt import Stopped, leave, signals
 from stcln.new import make, refresh, studies
+from stcln.verbs import LISTENER, Log, Summary, reporter, run, tell, together
 from stcln.workspace import Workspace
-
-Summary = dict[str, Value]
-
-
-class Log(StrEnum):
-    """How progress is told."""
-
-    text = "text"
-    json = "json"
-
 
 At = Annotated[Path, typer.Option("--workspace", "-w", help="The study's directory.", show_default="here")]
 Logged = Annotated[
@@ -40,8 +28,6 @@ Length = Annotated[str, typer.Option(help="A length of the study, such as d12.")
 VariantName = Annotated[str, typer.Option("--variant", help="A variant of the study's ablation, such as base.")]
 ArmName = Annotated[str, typer.Option("--arm", help="An arm of the study, such as pretrained.")]
 HERE = Path()
-TOGETHER = ("pretrain", "finetune")  # the verbs that several processes run as one
-LISTENER: ContextVar[Reporter | None] = ContextVar("LISTENER", default=None)  # who runs a verb in this process
 
 app = typer.Typer(
     name="stcln",
@@ -93,7 +79,7 @@ def fetch(
 
     Example: `python -m stcln fetch --only fold=5,limit=20`
     """
-    return _run(workspace, log, "fetch", only)
+    return run(workspace, log, "fetch", only)
 
 
 @app.command()
@@ -102,7 +88,7 @@ def prepare(season: Season, workspace: At = HERE, log: Logged = Log.text) -> Sum
 
     Example: `python -m stcln prepare --season 2018`
     """
-    return _run(workspace, log, "prepare", season=season)
+    return run(workspace, log, "prepare", season=season)
 
 
 @app.command()
@@ -111,8 +97,8 @@ def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln pretrain --log json`
     """
-    with _together():
-        return _run(workspace, log, "pretrain")
+    with together():
+        return run(workspace, log, "pretrain")
 
 
 @app.command()
@@ -121,9 +107,9 @@ def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
 
     Example: `python -m stcln finetune --season 2018 --length d10 --arm pretrained`
     """
-    with _together():
+    with together():
         stage = stages.finetune_stage(Workspace(workspace).study, arm)
-        return _run(workspace, log, stage, season=season, length=length, arm=arm)
+        return run(workspace, log, stage, season=season, length=length, arm=arm)
 
 
 @app.command()
@@ -133,7 +119,7 @@ def evaluate(season: Season, length: Length, arm: ArmName, workspace: At = HERE,
     Example: `python -m stcln evaluate --season 2018 --length d10 --arm pretrained`
     """
     stage = stages.evaluate_stage(Workspace(workspace).study, arm)
-    return _run(workspace, log, stage, season=season, length=length, arm=arm)
+    return run(workspace, log, stage, season=season, length=length, arm=arm)
 
 
 @app.command()
@@ -142,7 +128,7 @@ def ablate(variant: VariantName, workspace: At = HERE, log: Logged = Log.text) -
 
     Example: `python -m stcln ablate --variant mask-60`
     """
-    return _run(workspace, log, "ablate", variant=variant)
+    return run(workspace, log, "ablate", variant=variant)
 
 
 @app.command()
@@ -151,7 +137,7 @@ def report(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln report`
     """
-    return _run(workspace, log, "report")
+    return run(workspace, log, "report")
 
 
 @app.command()
@@ -160,7 +146,7 @@ def export(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
     Example: `python -m stcln export`
     """
-    return _run(workspace, log, "export")
+    return run(workspace, log, "export")
 
 
 @app.command()
@@ -179,7 +165,7 @@ def predict(
     from stcln.predict import predict
 
     with ExitStack() as stack:
-        return _tell(predict(source, model, output, _reporter(stack, log)), log)
+        return tell(predict(source, model, output, reporter(stack, log)), log)
 
 
 @app.command()
@@ -223,7 +209,7 @@ def _rebuild(path: Path, workspace: Workspace, log: Log) -> bool:
     from stcln.rebuild import forget, rebuild
 
     with ExitStack() as stack:
-        clean, results = rebuild(path, workspace, _reporter(stack, log))
+        clean, results = rebuild(path, workspace, reporter(stack, log))
     differences = [text for result in results for text in result.differences]
     if log is Log.json:
         outputs = [asdict(result) for result in results]
@@ -255,85 +241,15 @@ def simulate(
     from stcln.data.simulate import archive
 
     with ExitStack() as stack:
-        archive(target, layout, season, tiles, size, seed, _reporter(stack, log))
+        archive(target, layout, season, tiles, size, seed, reporter(stack, log))
 
 
-def _run(root: Path, log: Log, stage: str, only: str | None = None, /, **keys: str) -> Summary:
-    """Run a stage's verb in a workspace, alone: check first, record the run after. Its module is imported only now.
-
-    Of the processes of a team the first holds the stage, records and tells.
-
-    Args:
-        root: The workspace.
-        log: How progress is told.
-        stage: The stage's name in the table.
-        only: For `fetch`, the words of a trial to write into params.yaml first.
-        keys: The stage's.
-    """
-    workspace, verb = Workspace(root.resolve()), stages.STAGES[stage].verb
-    stages.check(workspace, stage, **keys)
-    name = stages.name_of(stage, **keys)
-    if _processes() > 1 and verb not in TOGETHER:
-        raise BadInput("torchrun", f"{verb} is the work of one process", "run it without torchrun")
-    output, more = workspace.root / stages.STAGES[stage].writes.format(**keys), dict[str, Any]()
-    with ExitStack() as stack:
-        if _leads():
-            stack.enter_context(runs.alone(workspace, name))
-            more = stack.enter_context(runs.record(workspace, name, output, _processes()))
-        if only is not None:
-            from stcln.data.fetch.trials import declare
-
-            workspace = declare(workspace, only)
-            stages.render(workspace)
-        summary = verbs.step(verb)(workspace, *keys.values(), _reporter(stack, log))
-        more["summary"] = summary
-    return _tell(summary, log)
-
-
-def _reporter(stack: ExitStack, log: Log) -> Reporter:
-    """Who listens: the caller of `run_verb`, or the terminal; to the first process of a team alone."""
-    if not _leads():
-        return Silent()
-    given = LISTENER.get()
-    if given is not None:
-        return given
-    return JsonLines() if log is Log.json else stack.enter_context(Terminal())
-
-
-def _tell(summary: Summary, log: Log) -> Summary:
-    if LISTENER.get() is None and _leads():
-        text = json.dumps({"event": "done", **summary}) if log is Log.json else values_text(summary)
-        typer.echo(text)
-    return summary
-
-
-def _processes() -> int:
-    """How many processes torchrun started, of which this is one; 1 without it."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-
-
-def _leads() -> bool:
-    return _processes() == 1 or os.environ["RANK"] == "0"
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Be one of the team that torchrun started, if it did; only then is torch imported before anything is checked."""
-    if _processes() > 1:
-        from stcln.training.distributed import joined
-
-        with joined(), refusals_of_the_disk():
-            yield
-    else:
-        yield
-
-
-def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
-    """Run a verb in this process, its progress told to `reporter`.
+def run_verb(argv: Sequence[str], listener: Reporter) -> Summary:
+    """Run a verb in this process, its progress told to `listener`.
 
     Args:
         argv: The words after `python -m stcln`: `["prepare", "--season", "2018"]`.
-        reporter: Listens in place of the terminal.
+        listener: Listens in place of the terminal.
 
     Returns:
         The verb's summary: numbers and short texts by name.
@@ -341,7 +257,7 @@ def run_verb(argv: Sequence[str], reporter: Reporter) -> Summary:
     Raises:
         BadInput: Input that cannot be used.
     """
-    token = LISTENER.set(reporter)
+    token = LISTENER.set(listener)
     try:
         with refusals_of_the_disk():
             return cast(Summary, app(list(argv), standalone_mode=False) or {})
