@@ -49,7 +49,10 @@ def refusals_of_memory(
         section = "pretrain" if isinstance(options, Pretrain) else "finetune"
         B, T, H, W = shape or (options.batch, 0, options.window, options.window)
         dates = f" with {T} dates" if T else ""
-        remedy = f"set {section}.accumulate to auto, or lower {section}.batch"
+        remedy = f"lower {section}.batch"
+        if shape:  # parts divide a step, neither reading nor validation; a team does not find their number by itself
+            parted = "a number such as 4" if options.accumulate == "auto" else "auto"
+            remedy = f"set {section}.accumulate to {parted}, or {remedy}"
         if min(count, B) == B:
             remedy = f"lower {section}.window or the length's dates, or take a machine with more memory"
         problem = f"memory ran out on a batch of {B} windows of {H} x {W} pixels{dates}, {-(-B // count)} at once"

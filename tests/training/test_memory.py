@@ -14,8 +14,9 @@ from stcln.data.loader import Loader
 from stcln.errors import BadInput
 from stcln.model.encoder import Encoder
 from stcln.storage import digest, read_json
+from stcln.study import Finetune
 from stcln.training.loop import Step
-from stcln.training.memory import parts
+from stcln.training.memory import parts, refusals_of_memory
 from stcln.workspace import Workspace
 
 HUGE = 1 << 46  # bytes, which no machine gives: the errors are the allocators' own
@@ -124,6 +125,22 @@ def test_a_batch_that_cannot_even_be_read_ends_in_the_sentence(tiny_workspace: W
     monkeypatch.setattr(Loader, "_collate", lambda self, windows: numpys())
     with pytest.raises(BadInput, match=r"epoch 1, step 1: memory ran out on a batch of 2 windows of 8 x 8 pixels"):
         run_finetune(tiny_workspace, BreaksOff())
+
+
+def test_a_validation_without_memory_is_not_told_to_divide_steps(tiny_workspace: Workspace, monkeypatch):
+    monkeypatch.setattr("stcln.training.pretrain.Filling.validate", lambda _: numpys())
+    with pytest.raises(BadInput, match=r"validation: memory ran out on .*, 2 at once; lower pretrain\.batch\."):
+        run_pretrain(accumulating(tiny_workspace, "auto", 2), BreaksOff())
+
+
+def test_where_auto_is_set_already_a_number_is_advised():
+    """As in a team, whose processes do not find the number by themselves."""
+    options = Finetune(batch=8, accumulate="auto")
+    with (
+        pytest.raises(BadInput, match=r"set finetune.accumulate to a number such as 4, or lower finetune.batch"),
+        refusals_of_memory("epoch 1, step 1", options, (8, 6, 8, 8), 1),
+    ):
+        numpys()
 
 
 def test_an_error_that_is_not_of_memory_stays_what_it_is(tiny_workspace: Workspace, small_memory: Callable[..., None]):
