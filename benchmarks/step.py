@@ -295,6 +295,13 @@ def configurations(options: argparse.Namespace) -> Iterator[Shape]:
         )  # fmt: skip
 
 
+def natural(text: str) -> int:
+    """A whole number from 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a JSON line a configuration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,12 +310,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=["tiny", "base", "large"], default="base")
     parser.add_argument("--tile", choices=["whole", "windows"], default="windows")
     for name, default in (("batch", 1), ("dates", 30), ("size", 32), ("threads", len(os.sched_getaffinity(0)))):
-        parser.add_argument(f"--{name}", nargs="+", type=int, default=[default])
-    parser.add_argument("--bands", type=int, default=10)
-    parser.add_argument("--classes", type=int, default=20)
+        parser.add_argument(f"--{name}", nargs="+", type=natural, default=[default])
+    parser.add_argument("--bands", type=natural, default=10)
+    parser.add_argument("--classes", type=natural, default=20)
     parser.add_argument("--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=natural, default=5)
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--published", type=Path, metavar="DIR")
     options = parser.parse_args(arguments)

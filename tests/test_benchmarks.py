@@ -1,11 +1,16 @@
-"""The benchmark of a step runs, beside a stand-in for the published code, and prints what its page says."""
+"""Benchmarks of the network run and print what their page says; the published code has a stand-in."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stcln.workspace import Workspace
+
 STEP = Path(__file__).parents[1] / "benchmarks/step.py"
+OVERLAP = STEP.with_name("overlap.py")
 STAND_IN = """
 from torch import nn
 
@@ -44,3 +49,28 @@ def test_the_published_network_has_one_size(tmp_path: Path) -> None:
     words = ["--model", "tiny", "--published", str(tmp_path)]
     done = subprocess.run([sys.executable, STEP, *words], text=True, capture_output=True, timeout=60, check=False)
     assert done.returncode == 2 and "the published network is --model base" in done.stderr
+
+
+def test_windows_are_scored_at_the_overlaps_asked_for(tiny_trained: Workspace) -> None:
+    done = subprocess.run(
+        [sys.executable, OVERLAP, tiny_trained.root, "0", "0.5"],
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["overlap"] for line in lines} == {0.0, 0.5} and {line["tested"] for line in lines} == {"2016", "2017"}
+    assert all(line["computed"] == 1.0 and 0 < line["oa"] <= 1 for line in lines), (
+        "a tile of the tiny study is a window"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "problem"),
+    [(OVERLAP, ["nowhere", "1"], "1 is not in 0 to 0.9"), (STEP, ["--dates", "0"], "0 is less than 1")],
+)
+def test_what_cannot_be_measured_is_refused(script: Path, words: list[str], problem: str) -> None:
+    done = subprocess.run([sys.executable, script, *words], text=True, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 2 and problem in done.stderr

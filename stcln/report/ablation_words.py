@@ -14,7 +14,8 @@ Row = list[tuple[str, bool]]
 READING = (
     "Each variant changes only what its name says. A seed is a whole run, pre-training included, so that spread and "
     "interval hold the variance of pre-training too. Differences are paired by seed, in points, with the 95 % interval "
-    "of the mean by Student's t; clear is one whose interval leaves out 0."
+    "of the mean by Student's t; clear is one whose interval leaves out 0. Fewer than three seeds have "
+    "no interval, and a ± is their standard deviation."
 )
 
 

@@ -20,8 +20,9 @@ PUBLISHED = (
     "out, and means are over classes in truth or prediction. Means over seeds. No finding here rests on them."
 )
 INTERVALS = (
-    "In parentheses the 95 % interval of the mean over seeds, by Student's t; one seed has none. A difference is clear "
-    "only where its interval leaves out 0; of twenty that are nothing, about one does so by chance."
+    "In parentheses the 95 % interval of the mean over seeds, by Student's t; fewer than three seeds have none, and a "
+    "± is their standard deviation. A difference is clear only where its interval leaves out 0; of twenty that are "
+    "nothing, about one does so by chance."
 )
 LAST = "12-31"  # day of a length without a cut
 WARNING = "No number or map here describes a real field."
