@@ -24,7 +24,7 @@ types: $(VENV)/ready
 	@mypy
 
 light: .venv-light/ready     ## the tests of stcln alone, without Dagster and DVC
-	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration and not rounds"
+	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration and not lengthy"
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

@@ -19,7 +19,7 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.study import Dataset
 
-pytestmark = pytest.mark.rounds
+pytestmark = pytest.mark.lengthy
 
 ROUNDS = 80
 HEAD = 400  # bytes in which half of the damage falls: that is where the structure is

@@ -27,7 +27,7 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.rounds
+pytestmark = pytest.mark.lengthy
 
 SIZE = 3_000_000
 CHUNK = 1 << 16
