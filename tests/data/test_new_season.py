@@ -53,8 +53,8 @@ def test_the_walk_from_a_store_still_reaches_the_archive_and_names_a_changed_fil
         run(workspace, "prepare", "--season", season)
     found = trace(workspace.season("2019"), workspace)
     assert found.matches, found.problems
-    assert [node.path for node in found.nodes] == ["data/seasons/2019.zarr", "data/raw"]
-    assert found.nodes[1].record and found.nodes[1].record["stage"] == "fetch"
+    assert [node.path for node in found.nodes] == ["data/raw", "data/seasons/2019.zarr"]
+    assert found.nodes[0].record and found.nodes[0].record["stage"] == "fetch"
     path = next(workspace.raw.rglob(OWN[layout]))
     path.write_bytes(path.read_bytes() + b"\0")
     own = [p for p in read_json(workspace.season("2019") / "lineage.json")["inputs"] if str(path).find(p) >= 0]
