@@ -267,12 +267,12 @@ def run_verb(argv: Sequence[str], listener: Reporter) -> Summary:
 
 def main() -> None:
     """Run the command line; bad input ends in its sentence and exit status 2, SIGINT in 130, SIGTERM in 143."""
-    with signals():
+    as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
+    with signals(as_json=as_json):
         try:
             with refusals_of_the_disk():
                 app()
         except BadInput as error:
-            as_json = "--log json" in " ".join(sys.argv).replace("=", " ")
             event = {"event": "error", "where": error.where, "problem": error.problem, "remedy": error.remedy}
             print(json.dumps(event) if as_json else f"stcln: {error}", file=sys.stderr)
             sys.exit(error.status)

@@ -34,6 +34,21 @@ class Silent:
         """Ignore it."""
 
 
+class Within:
+    """Tells another listener what a step within a step tells, under the inner one's name."""
+
+    def __init__(self, outer: Reporter, name: str) -> None:
+        self.outer, self.name = outer, name
+
+    def progress(self, what: str, done: int, total: int, values: Mapping[str, Value] | None = None) -> None:
+        """Pass progress on."""
+        self.outer.progress(f"{self.name}: {what}", done, total, values)
+
+    def note(self, message: str, values: Mapping[str, Value] | None = None) -> None:
+        """Pass a note on."""
+        self.outer.note(f"{self.name}: {message}", values)
+
+
 class JsonLines:
     """One JSON object a line, for machines: `{"event": "progress", "what": "epoch", "done": 3, ...}`."""
 

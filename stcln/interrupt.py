@@ -5,6 +5,7 @@ C++ for half a minute. So a thread listens too: where the main thread does not g
 """
 
 import atexit
+import json
 import os
 import signal
 import sys
@@ -34,16 +35,27 @@ class Stopped(BaseException):
         return 128 + self.number
 
     def __str__(self) -> str:
-        return f"stcln: stopped by {self.number.name}; run it again to go on."
+        return self.line("; run it again to go on.")
+
+    def line(self, rest: str) -> str:
+        """The last line of the program: that it was stopped, and the rest of the sentence."""
+        sentence = f"stopped by {self.number.name}{rest}"
+        event = {"event": "stopped", "signal": self.number.name, "message": sentence}
+        return json.dumps(event) if _as_json else f"stcln: {sentence}"
 
 
 def _raise(number: int, _: FrameType | None) -> NoReturn:
     raise Stopped(number)
 
 
+_as_json = False
+
+
 @contextmanager
-def signals() -> Iterator[None]:
-    """For a program: within, SIGINT and SIGTERM raise `Stopped` in the main thread."""
+def signals(*, as_json: bool = False) -> Iterator[None]:
+    """For a program: within, SIGINT and SIGTERM raise `Stopped` in the main thread, which says so in text or JSON."""
+    global _as_json
+    _as_json = as_json
     before = {number: signal.signal(number, _raise) for number in SIGNALS}
     try:
         yield
@@ -162,7 +174,7 @@ class Guard:
             if not self.quiet:
                 _say(str(stopped))
         except Exception as error:
-            _say(f"stcln: stopped by {stopped.number.name}, the state was not saved, an earlier one stands: {error}")
+            _say(stopped.line(f", the state was not saved, an earlier one stands: {error}"))
         finally:
             os._exit(stopped.status)
 

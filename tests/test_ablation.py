@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stcln.ablation import ablate, bench
 from stcln.ablation.idle import why_idle
 from stcln.errors import BadInput
 from stcln.evaluate import evaluate
-from stcln.events import Silent
+from stcln.events import JsonLines, Silent
 from stcln.report.ablation import read, summary
 from stcln.report.ablation_page import section
 from stcln.report.collect import collect
@@ -88,7 +89,7 @@ def test_equal_steps_are_made_once_and_the_base_scores_as_the_plain_study(tiny_w
 
 def test_a_run_differs_from_the_bases_only_in_what_its_variant_names(tiny_workspace: Workspace) -> None:
     place = tried(tiny_workspace)
-    base, other = (bench.Bench.of(place, name, 1).study for name in ("base", "mask-20"))
+    base, other = (bench.Bench.of(place, name, 1, Silent()).study for name in ("base", "mask-20"))
     assert base.seed == place.study.seed + 1 and base.finetune.seeds == 1
     mask = base.pretrain.mask.model_copy(update={"ratio": 0.2})
     assert other == base.model_copy(update={"pretrain": base.pretrain.model_copy(update={"mask": mask})})
@@ -125,7 +126,7 @@ def test_what_is_idle_follows_from_the_data(
     variants = {"base": {}, "other": {"method": method}}
     questions = {"one": ["base", "other"]}
     place = restudy(tried(tiny_workspace, seeds=1, variants=variants, questions=questions), lengths=lengths)
-    reason = why_idle(place, "other")
+    reason = why_idle(place, "other", Silent())
     assert said in reason and bool(reason) is bool(said)
 
 
@@ -145,6 +146,24 @@ def test_a_stopped_variant_goes_on_with_the_encoders_that_it_has(
     monkeypatch.setattr(bench, "pretrain", lambda *_: calls.append("pretrain"))
     ablate(place, "base", Silent())
     assert not calls and len(scores(place, "base")["runs"]) == 1
+
+
+def test_what_the_steps_of_a_run_tell_is_told_under_their_names(tiny_workspace: Workspace) -> None:
+    place, cell = tried(tiny_workspace, seeds=1), "2016 d6 scratch"
+
+    class BreaksOff(Silent):
+        def progress(self, what: str, *_: object) -> None:
+            if what == f"finetune {cell}: epoch":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ablate(place, "base", BreaksOff())
+    stream = StringIO()
+    ablate(place, "base", JsonLines(stream))
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    names = [event["what"] for event in told if event["event"] == "progress"]
+    assert f"finetune {cell}: epoch" in names and f"evaluate {cell}: tile" in names and names[-1] == "run"
+    assert f"finetune {cell}: resumed" in [event["message"] for event in told if event["event"] == "note"]
 
 
 def test_of_two_processes_that_want_one_step_the_second_waits(tiny_workspace: Workspace) -> None:

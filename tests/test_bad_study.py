@@ -21,6 +21,12 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
     "a rate of NaN": ({"finetune": {"learning_rate": float("nan")}}, "finetune.learning_rate … nan … correct"),
     "a rate without end": ({"finetune": {"learning_rate": float("inf")}}, "finetune.learning_rate … inf … correct"),
     "an NDVI of NaN": ({"pretrain": {"mask": {"ndvi": float("nan")}}}, "pretrain.mask.ndvi … nan … correct"),
+    "a rate that is a boolean": ({"pretrain": {"learning_rate": True}}, "pretrain.learning_rate … True … correct"),
+    "epochs that are a boolean": ({"pretrain": {"epochs": True}}, "pretrain.epochs … True … correct"),
+    "more parts than samples": (
+        {"finetune": {"batch": 4, "accumulate": 5}},
+        "finetune … accumulate is 5, more parts than a batch of 4 has samples … correct",
+    ),
     "no epochs": ({"pretrain": {"epochs": 0}}, "pretrain.epochs … greater than or equal to 1 … 0 … correct"),
     "a share above 1": ({"arms": {"scratch": {"labels": 1.1}}}, "arms.scratch.labels … 1.1 … correct"),
     "a mask of everything": ({"pretrain": {"mask": {"ratio": 1}}}, "pretrain.mask.ratio … 1 … correct"),

@@ -250,15 +250,20 @@ def test_a_step_that_is_asked_to_stop_says_so_and_goes_on_to_the_same_bytes(
     workspace = restudy(make("finetune"), finetune={"epochs": 8})
     expected, took = unbroken(workspace, argv, output)
     rng = random.Random(f"moments of {number}")
-    for signals in ([number], [number, number]):
+    words = f"stopped by {number.name}; run it again to go on."
+    event = {"event": "stopped", "signal": number.name, "message": words}
+    for signals, log, line in (
+        ([number], "text", f"stcln: {words}"),
+        ([number, number], "json", json.dumps(event)),
+    ):
         before = states(workspace)
-        process = forks.start(*argv, "--workspace", str(workspace.root))
+        process = forks.start(*argv, "--log", log, "--workspace", str(workspace.root))
         while running(process) and states(workspace) == before:
             time.sleep(0.002)
         time.sleep(0.1 * took * rng.random())
         assert forks.end(process, *signals) == status
         told = forks.told.read_text()
-        assert told.splitlines()[-1] == f"stcln: stopped by {number.name}; run it again to go on."
+        assert told.splitlines()[-1] == line
         assert "Traceback" not in told and states(workspace) != before
         assert not (workspace.root / output).exists() and not halves(workspace.root / output)
     run_verb([*argv, "--workspace", str(workspace.root)], Silent())
@@ -278,13 +283,19 @@ def test_a_signal_in_one_long_call_of_a_step_is_answered_in_five_seconds_and_los
     """The call comes after the forward pass, which has moved BatchNorm's statistics."""
     argv, output = STEPS[step]
     workspace = once(make, step, known)
-    process = forks.start(*argv, "--workspace", str(workspace.root), hook=f"at({place}, 2, hang, after=True)")
+    hook = f"at({place}, 2, hang, after=True)"
+    process = forks.start(*argv, "--log", "json", "--workspace", str(workspace.root), hook=hook)
     while running(process) and not forks.hangs.exists():
         time.sleep(0.002)
     began = time.monotonic()
     assert forks.end(process, number) == status
     assert time.monotonic() - began < 5
-    assert forks.told.read_text().splitlines()[-1] == f"stcln: stopped by {number.name}; run it again to go on."
+    words = f"stopped by {number.name}; run it again to go on."
+    assert json.loads(forks.told.read_text().splitlines()[-1]) == {
+        "event": "stopped",
+        "signal": number.name,
+        "message": words,
+    }
     assert states(workspace) == ["000000-00000001"]
     run_verb([*argv, "--workspace", str(workspace.root)], Silent())
     assert digest(workspace.root / output) == known[step]

@@ -25,16 +25,16 @@ def ablate(workspace: Workspace, variant: str, reporter: Reporter) -> dict[str, 
     Args:
         workspace: The study's.
         variant: One of `ablation.variants`.
-        reporter: Is told every run.
+        reporter: Is told every run, and what its steps tell.
 
     Raises:
         BadInput: What pre-training, fine-tuning or evaluation refuses.
     """
     ablation = workspace.study.ablation
     assert ablation is not None  # `stages.check` has found the variant in it
-    idle, found = why_idle(workspace, variant), []
+    idle, found = why_idle(workspace, variant, reporter), []
     for index in range(0 if idle else ablation.seeds):
-        bench = Bench.of(workspace, variant, index)
+        bench = Bench.of(workspace, variant, index, reporter)
         found.append(_run(bench, [{"season": s, "length": ablation.length} for s in ablation.season]))
         reporter.progress("run", index + 1, ablation.seeds, _means([found[-1]]))
     with whole_directory(workspace.ablation(variant)) as part:

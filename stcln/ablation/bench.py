@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 
 from stcln import runs
 from stcln.evaluate import evaluate
-from stcln.events import Silent
+from stcln.events import Reporter, Within
 from stcln.model.checkpoint import CARD
 from stcln.stages import evaluate_stage, finetune_stage, lineage_of
 from stcln.storage import read_json, write_json
@@ -37,38 +37,38 @@ class Bench:
         outer: The study's workspace.
         variant: The variant's name.
         study: Its study with the run's seed, of one fine-tuning a cell.
+        reporter: Is told what the steps tell.
     """
 
     outer: Workspace
     variant: str
     study: Study
+    reporter: Reporter
 
     @classmethod
-    def of(cls, outer: Workspace, variant: str, index: int) -> "Bench":
+    def of(cls, outer: Workspace, variant: str, index: int, reporter: Reporter) -> "Bench":
         """Run `index` of a variant, or of the study itself (`PLAIN`)."""
         study = outer.study if variant == PLAIN else outer.study.variant(variant)
         finetune = study.finetune.model_copy(update={"seeds": 1})
         run = {"seed": study.seed + index, "finetune": finetune, "ablation": None}
-        return cls(outer, variant, study.model_copy(update=run))
+        return cls(outer, variant, study.model_copy(update=run), reporter)
 
     def encoder(self) -> Path:
         """Pre-train."""
         inner = self._training
-        return self._once(inner, inner.pretrained, partial(pretrain, inner, Silent()), "pretrain")
+        return self._once(inner, inner.pretrained, pretrain, "pretrain")
 
     def models(self, **cell: str) -> Path:
         """Fine-tune a cell; an arm that starts from the encoder needs `encoder` first."""
         inner, stage = self._training, finetune_stage(self.study, cell["arm"])
-        return self._once(
-            inner, inner.finetuned(**cell), partial(finetune, inner, **cell, reporter=Silent()), stage, **cell
-        )
+        return self._once(inner, inner.finetuned(**cell), finetune, stage, **cell)
 
     def scores(self, **cell: str) -> Path:
         """Test a cell's models."""
         inner, stage = self._testing, evaluate_stage(self.study, cell["arm"])
         if inner is not self._training:
             _rename_method(self._training.finetuned(**cell), inner.finetuned(**cell), self.study.method)
-        return self._once(inner, inner.cell(**cell), partial(evaluate, inner, **cell, reporter=Silent()), stage, **cell)
+        return self._once(inner, inner.cell(**cell), evaluate, stage, **cell)
 
     @cached_property
     def _training(self) -> Workspace:
@@ -93,8 +93,8 @@ class Bench:
         stores.symlink_to(self.outer.seasons.resolve())
         return Workspace(root)
 
-    def _once(self, inner: Workspace, target: Path, run: Callable[[], Any], stage: str, **keys: str) -> Path:
-        """Run a stage in an inner workspace, or link the output of any run that has made the same one.
+    def _once(self, inner: Workspace, target: Path, step: Callable[..., Any], stage: str, **keys: str) -> Path:
+        """Run a stage by its function in an inner workspace, or link the output of any run that has made the same one.
 
         The same is what equals in inputs, parameters, seed and code, as the stage's lineage has them. Of several
         processes that want it one makes it, and the others wait.
@@ -106,7 +106,7 @@ class Bench:
             if target.is_symlink():
                 target.unlink()
             if not made.exists():
-                run()
+                step(inner, **keys, reporter=Within(self.reporter, " ".join([step.__name__, *keys.values()])))
                 made.parent.mkdir(exist_ok=True)
                 target.rename(made)
         shutil.rmtree(target, ignore_errors=True)

@@ -6,7 +6,7 @@ from stcln.ablation.bench import PLAIN, Bench
 from stcln.data.lengths import choose
 from stcln.data.splits import RoleName, select
 from stcln.data.store import SeasonStore
-from stcln.events import Silent
+from stcln.events import Reporter, Silent
 from stcln.model.checkpoint import WEIGHTS
 from stcln.storage import digest
 from stcln.study import Study
@@ -15,7 +15,7 @@ from stcln.workspace import Workspace
 PRETRAINING = ("vegetation", "empty_mask")  # switches that only pre-training reads
 
 
-def why_idle(workspace: Workspace, variant: str) -> str:
+def why_idle(workspace: Workspace, variant: str, reporter: Reporter) -> str:
     """Why a variant must score exactly as the study itself; empty where it may not.
 
     That is so where it changes switches of `method` alone, none of which can act. Switches that only pre-training
@@ -27,7 +27,9 @@ def why_idle(workspace: Workspace, variant: str) -> str:
     if not changed or study.model_copy(update={"method": plain.method, "ablation": ablation}) != plain:
         return ""
     if set(changed) <= set(PRETRAINING) and study.cells.pretrained:
-        pairs = [[Bench.of(workspace, name, run) for name in (variant, PLAIN)] for run in range(ablation.seeds)]
+        pairs = [
+            [Bench.of(workspace, name, run, reporter) for name in (variant, PLAIN)] for run in range(ablation.seeds)
+        ]
         same = all(len({digest(bench.encoder() / WEIGHTS) for bench in pair}) == 1 for pair in pairs)
         return f"its {ablation.seeds} encoders are byte for byte those without it" if same else ""
     stores = [SeasonStore.open(workspace.season(name)) for name in study.cells.season]

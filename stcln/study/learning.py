@@ -1,8 +1,8 @@
 """How a study learns: lengths of the season, the network, its trainings and the machine."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
 from stcln.study.part import Count, Fraction, MonthDay, Name, Part
 
@@ -54,6 +54,12 @@ class Optimisation(Part):
     """Largest gradient norm."""
     accumulate: Annotated[int | Literal["auto"], PlainValidator(_parts)] = 1
     """Parts in which a batch goes through the network, one a sample at most; auto: more as soon as memory runs out."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.accumulate != "auto" and self.accumulate > self.batch:
+            raise ValueError(f"accumulate is {self.accumulate}, more parts than a batch of {self.batch} has samples")
+        return self
 
 
 class Pretrain(Optimisation):

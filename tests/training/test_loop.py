@@ -42,7 +42,7 @@ class Scripted:
 
 def run(tmp_path: Path, objective: Scripted, **options):
     patience = options.pop("patience", None)
-    plan = Plan(Finetune(batch=1, **options), 0.1, 1, patience)
+    plan = Plan(Finetune(**{"batch": 1, **options}), 0.1, 1, patience)
     return fit(objective, plan, Resume(tmp_path / "state", "me", Silent()), Silent())
 
 
