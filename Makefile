@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
+VERBS := test_boundaries.py test_cli.py test_new.py test_stages.py test_lineage.py data/test_prepare.py test_report.py \
+	test_export.py test_predict.py test_services.py
 
 .PHONY: demo test ui light lint types clean
 .DEFAULT_GOAL := demo
@@ -23,8 +25,8 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	@mypy
 
-light: .venv-light/ready     ## the tests of stcln alone, without Dagster and DVC
-	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration and not lengthy"
+light: .venv-light/ready     ## every verb of stcln alone, without Dagster and DVC
+	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration" $(addprefix tests/,$(VERBS))
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

@@ -9,8 +9,6 @@ import pytest
 
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.lengthy
-
 STEP = Path(__file__).parents[1] / "benchmarks/step.py"
 OVERLAP = STEP.with_name("overlap.py")
 STAND_IN = """

@@ -27,7 +27,6 @@ def run(workspace: Workspace, *words: str) -> None:
     run_verb([*words, "--workspace", str(workspace.root)], Silent())
 
 
-@pytest.mark.lengthy
 @pytest.mark.parametrize("study", sorted(SOURCES))
 def test_a_ready_study_runs_on_real_data_from_the_archive_to_the_scores(
     study: str, shared: Path, tmp_path: Path

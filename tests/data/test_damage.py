@@ -19,8 +19,6 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.study import Dataset
 
-pytestmark = pytest.mark.lengthy
-
 ROUNDS = 80
 HEAD = 400  # bytes in which half of the damage falls: that is where the structure is
 MADE = {"mtlcc": "mtlcc", "mtlcc-geotiff": "mtlcc-geotiff", "pastis": "pastis-r"}

@@ -22,8 +22,6 @@ from stcln.data.fetch.members import merge
 from stcln.errors import BadInput
 from stcln.events import Silent
 
-pytestmark = pytest.mark.lengthy
-
 NOISE = random.Random(5).randbytes(1 << 16)
 FILES = {f"deep/{n}/a{n}.bin": NOISE[n * 97 : n * 97 + n * 1500] for n in range(8)} | {"text": b"field " * 3000}
 KINDS = ["a.zip", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "a.tar"]

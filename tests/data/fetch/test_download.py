@@ -19,8 +19,6 @@ from stcln.data.fetch.ranges import LINES, download, place
 from stcln.data.fetch.sources import Remote
 from stcln.errors import BadInput
 
-pytestmark = pytest.mark.lengthy
-
 SIZE = 3_000_000
 CHUNK = 1 << 16
 

@@ -27,8 +27,6 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.lengthy
-
 SIZE = 3_000_000
 CHUNK = 1 << 16
 

@@ -15,8 +15,6 @@ from stcln.data.fetch.ranges import download
 from stcln.data.fetch.sources import Remote
 from stcln.errors import BadInput
 
-pytestmark = pytest.mark.lengthy
-
 ROUNDS = 480
 SIZES = (0, 1, 4095, 65_536, 65_537, 300_000, 700_000)
 BUSY = (408, 425, 429, 500, 502, 503, 504)

@@ -15,8 +15,6 @@ from stcln.data.fetch.sources import Remote
 from stcln.data.fetch.trials import bring
 from stcln.errors import BadInput
 
-pytestmark = pytest.mark.lengthy
-
 TRIAL = study("pastis", {"fold": 2, "limit": 3})
 IDS = (10001, 10006, 10011)
 ENOUGH = [b""] * 3  # versions: no further one but those here
