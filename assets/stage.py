@@ -31,8 +31,8 @@ class Ledger(Protocol):
 class Runner(Protocol):
     """Runs a command somewhere."""
 
-    def run(self, argv: list[str], context: dg.AssetExecutionContext) -> Metadata:
-        """Run it to its end, its progress told to `context`; gives the step's summary.
+    def run(self, stage: str, argv: list[str], context: dg.AssetExecutionContext) -> Metadata:
+        """Run a stage's command to its end, its progress told to `context`; gives the step's summary.
 
         Raises:
             dagster.Failure: The command failed.
@@ -64,7 +64,7 @@ def materialise(
     version = None if again else ledger.version(stage)
     summary: Metadata = {}
     if computed := version is None:
-        summary = runner.run(ledger.argv(stage), context)
+        summary = runner.run(stage, ledger.argv(stage), context)
         version = ledger.commit(stage)
     else:
         context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")

@@ -4,8 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from orchestration.runners import CHECKOUT
-
+CHECKOUT = Path(__file__).parents[1]
 TEMPLATE = CHECKOUT / "infra/dagster.yaml"
 
 

@@ -1,13 +1,12 @@
 """What the assets are given: the ledger and the runner of this deployment."""
 
-import os
 from pathlib import Path
 from typing import TypedDict
 
 from assets.stage import Ledger, Runner
+from orchestration.deployment import deployment
 from orchestration.ledger import DvcLedger
 from orchestration.runners import RUNNERS
-from stcln.errors import BadInput
 
 
 class Resources(TypedDict):
@@ -21,9 +20,7 @@ def resources(root: Path) -> Resources:
     """The resources of a workspace.
 
     Raises:
-        BadInput: STCLN_RUNNER names no runner.
+        BadInput: STCLN_DEPLOYMENT names a file that is missing or is none.
     """
-    name = os.environ.get("STCLN_RUNNER", "local")
-    if name not in RUNNERS:
-        raise BadInput("environment variable STCLN_RUNNER", f"no runner {name!r}", f"name one of {list(RUNNERS)}")
-    return Resources(ledger=DvcLedger(root), runner=RUNNERS[name](root))
+    place = deployment()
+    return Resources(ledger=DvcLedger(root), runner=RUNNERS[place.runner](root, place))

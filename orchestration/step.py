@@ -12,6 +12,7 @@ from stcln.cli import run_verb
 from stcln.errors import BadInput
 from stcln.events import Terminal, Value
 from stcln.interrupt import Stopped, signals
+from stcln.workspace import code_digest
 
 
 class PipesReporter:
@@ -42,6 +43,14 @@ def _line(message: str, values: Mapping[str, Value] | None) -> str:
     return "  ".join([message, *parts])
 
 
+def _check_code(pipes: PipesContext, argv: Sequence[str]) -> None:
+    """Refuse to run other code than the stage is recorded with; a runner elsewhere says which that is."""
+    expected = pipes.extras.get("code")
+    if expected and (found := code_digest(argv[0])) != expected:
+        problem = f"its code of {argv[0]} is another ({found[:8]}) than Dagster's ({expected[:8]})"
+        raise BadInput("the image of the step", problem, "build the image again from the checkout that Dagster runs")
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `argv` (verb and options); its summary goes to Dagster.
 
@@ -50,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     """
     with signals(), open_dagster_pipes() as pipes, Terminal() as terminal:
         try:
+            _check_code(pipes, argv)
             pipes.report_custom_message({"summary": dict(run_verb(argv, PipesReporter(pipes, terminal)))})
         except BadInput as error:
             pipes.report_custom_message({"bad_input": str(error)})

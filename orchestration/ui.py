@@ -5,8 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from orchestration.home import make_home, workspace_root
-from orchestration.runners import CHECKOUT
+from orchestration.home import CHECKOUT, make_home, workspace_root
 
 PORT = "3000"
 

@@ -2,9 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stcln.errors import BadInput
@@ -23,6 +22,7 @@ from stcln.study.learning import (
     Pretrain,
 )
 from stcln.study.part import Name, Part
+from stcln.study.reading import first_fault, read_part
 
 __all__ = [
     "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask",
@@ -97,7 +97,7 @@ class Study(Part):
             values = self.model_dump(mode="json", exclude={"ablation"})
             return Study.model_validate(merged(values, variants[name]))
         except ValidationError as error:
-            field, message = _first(error)
+            field, message = first_fault(error, "study")
             raise ValueError(f"ablation.variants.{name}: {field}: {message}") from None
 
     def check_cell(self, season: str, length: str, arm: str) -> None:
@@ -151,40 +151,11 @@ class Study(Part):
         return self
 
 
-class _Once(yaml.SafeLoader):
-    """YAML in which no key stands twice: of two sections the later would count, silently."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping; a key that stands twice is named with its line."""
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if (name := str(key.value)) in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name!r} stands twice", problem_mark=key.start_mark)
-            seen.add(name)
-        return node
-
-
 def load_study(path: Path) -> Study:
     """Read and check a params.yaml.
 
     Raises:
         BadInput: It is missing, not YAML, or a field is unknown, absent, twice there or out of range, named.
     """
-    try:
-        return Study.model_validate(yaml.load(path.read_text(), _Once))
-    except FileNotFoundError:
-        raise BadInput(path, "no study here", "run `python -m stcln new` or change into a workspace") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(path, f"not YAML: {' '.join(str(error).split())}", "mend the syntax") from None
-    except ValidationError as error:
-        field, message = _first(error)
-        raise BadInput(f"{path}, field {field}", message, "correct the field; studies/ has examples") from None
-
-
-def _first(error: ValidationError) -> tuple[str, str]:
-    """The field of the first fault, and what is wrong with it."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "study"
-    value = "" if isinstance(first.get("input"), dict) else f" (got {first.get('input')!r})"
-    return field, f"{first['msg'].removeprefix('Value error, ')}{value}"
+    absent = ("no study here", "run `python -m stcln new` or change into a workspace")
+    return read_part(path, Study, absent, "studies/ has examples")

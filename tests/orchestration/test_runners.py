@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from tiny_study import restudy
 
+from orchestration.deployment import Deployment
 from orchestration.runners import LocalRunner
 from stcln.workspace import Workspace
 
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.orchestration
 def test_bad_input_of_a_step_is_its_failures_sentence_and_nothing_warns_of_dagsters_future(tmp_path: Path) -> None:
     @dg.asset
     def store(context: dg.AssetExecutionContext) -> None:
-        LocalRunner(tmp_path).run(["python", "-m", "stcln", "prepare", "--season", "2018"], context)
+        LocalRunner(tmp_path, Deployment()).run(
+            "prepare@2018", ["python", "-m", "stcln", "prepare", "--season", "2018"], context
+        )
 
     result = dg.materialize([store], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
     (failed,) = (event for event in result.all_events if event.is_step_failure)
@@ -37,7 +40,9 @@ def test_a_cancelled_run_saves_its_state_and_ends(tiny_workspace: Workspace, cap
 
     @dg.asset
     def finetuned(context: dg.AssetExecutionContext) -> None:
-        LocalRunner(workspace.root).run(["python", "-m", "stcln", *words], context)
+        LocalRunner(workspace.root, Deployment()).run(
+            "scratch@2016-d6-scratch", ["python", "-m", "stcln", *words], context
+        )
 
     def cancel() -> None:
         while not [*workspace.root.glob(states)]:

@@ -36,7 +36,7 @@ class ToyRunner:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, argv: list[str], context: dg.AssetExecutionContext) -> Mapping[str, Any]:
+    def run(self, stage: str, argv: list[str], context: dg.AssetExecutionContext) -> Mapping[str, Any]:
         if subprocess.run([sys.executable, *argv[1:]], cwd=self.root, check=False).returncode:
             raise dg.Failure(f"{argv} failed")
         return {"toy": 1}

@@ -1,0 +1,81 @@
+"""Where the steps of a deployment run and what each may take: the file that STCLN_DEPLOYMENT names.
+
+Without one, steps are processes on this machine.
+"""
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stcln.errors import BadInput
+from stcln.study.part import Part
+from stcln.study.reading import read_part
+
+MEMORY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+class Limits(Part):
+    """What a step may take. None: no limit; no GPU is asked for unless one is named."""
+
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)$")] | None = None
+    """As Kubernetes writes it: 16Gi."""
+    gpus: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory in bytes."""
+        return int(self.memory[:-2]) * MEMORY[self.memory[-2:]] if self.memory else None
+
+
+class Deployment(Part):
+    """A deployment.
+
+    Relative paths in it are seen from its file.
+    """
+
+    runner: Literal["local", "container"] = "local"
+    image: str | None = None
+    """Of the steps, with the code of this checkout in it."""
+    limits: dict[str, Limits] = Field(default_factory=dict)
+    """By stage, with the wildcards of a shell: `*`, `pretrain`, `finetune@2019-*`. Of several that match, what a later
+    one says counts."""
+    environment: tuple[str, ...] = ()
+    """Names of variables that a step is handed from Dagster's own environment: credentials of an object store."""
+    mounts: tuple[Path, ...] = ()
+    """Directories outside the workspace that steps read: a local archive, a DVC cache that the workspace links to."""
+    network: str | None = None
+    """Of the containers; None: the daemon's default. `host` where a service listens on loopback only."""
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> Self:
+        if self.runner != "local" and not self.image:
+            raise ValueError(f"runner {self.runner} needs an image")
+        return self
+
+    def limits_of(self, stage: str) -> Limits:
+        """What a stage (`finetune@2019-d12-pretrained`) may take."""
+        said = [limits for pattern, limits in self.limits.items() if fnmatchcase(stage, pattern)]
+        fields = {name: value for limits in said for name, value in limits if value is not None}
+        return Limits(**fields)
+
+
+def deployment() -> Deployment:
+    """The deployment of this process.
+
+    Raises:
+        BadInput: STCLN_DEPLOYMENT names a file that is missing or is none, or one of its mounts is missing.
+    """
+    name = os.environ.get("STCLN_DEPLOYMENT")
+    if not name:
+        return Deployment()
+    path = Path(name).resolve()
+    absent = ("there is no such file", "correct the environment variable STCLN_DEPLOYMENT")
+    found = read_part(path, Deployment, absent, "infra/deployment.yaml is an example")
+    mounts = tuple((path.parent / mount).resolve() for mount in found.mounts)
+    if absent_mounts := [mount for mount in mounts if not mount.exists()]:
+        raise BadInput(f"{path}, field mounts", f"{absent_mounts[0]} is not there", "correct the path")
+    return found.model_copy(update={"mounts": mounts})

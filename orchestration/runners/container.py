@@ -1,0 +1,176 @@
+"""Steps in containers of this machine: docker, or podman where it serves docker's API."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import docker
+from dagster._core.pipes.context import PipesMessageHandler
+from dagster_docker import PipesDockerClient
+from dagster_docker.pipes import PipesDockerLogsMessageReader
+from dagster_pipes import DagsterPipesError, PipesParams
+from docker.errors import DockerException
+from docker.models.containers import Container
+from docker.types import DeviceRequest
+from requests.exceptions import RequestException
+
+from orchestration.deployment import Deployment, Limits
+from orchestration.runners.endings import Ending, refusal
+from orchestration.runners.pipes import GRACE, Told, code_of, lost, step_of
+
+SCRATCH = "size=1g,mode=1777"  # of /tmp, where nothing large is written: the rest of the root is read-only
+LABEL = "stcln"
+
+
+class ContainerRunner:
+    """Runs steps in containers of the deployment's image, with the workspace where it is, as its owner, not as root.
+
+    Args:
+        root: The workspace.
+        deployment: Image, limits, mounts, variables.
+    """
+
+    def __init__(self, root: Path, deployment: Deployment) -> None:
+        self.root, self.deployment = root, deployment
+
+    def run(self, stage: str, argv: list[str], context: dg.AssetExecutionContext) -> Mapping[str, Any]:
+        """Run `python -m stcln VERB ...` as a step in a container, removed in the end; gives the step's summary.
+
+        Raises:
+            dagster.Failure: Bad input, a limit, an image that is missing or of other code, with the sentence.
+            dagster.RetryRequested: No daemon, or the container was ended from outside.
+        """
+        image, limits = str(self.deployment.image), self.deployment.limits_of(stage)
+        reader = _Messages(self.root)
+        try:
+            _sweep(self.root, stage, context)
+            PipesDockerClient(message_reader=reader).run(
+                context=context.op_execution_context,
+                image=image,
+                command=["python", *step_of(argv)],
+                extras=code_of(argv),
+                container_kwargs={**self.settings(limits), **_named(self.root, stage, context)},
+            )
+        except DagsterPipesError:
+            reader.refuse_bad_input()
+            ending = _ending(reader.container, limits)
+            if ending.again:
+                raise lost(context, ending.sentence(stage, image)) from None
+            raise dg.Failure(ending.sentence(stage, image), allow_retries=False) from None
+        except (DockerException, RequestException) as error:
+            sentence, again = refusal(error, image)
+            if again:
+                raise lost(context, sentence) from error
+            raise dg.Failure(sentence, allow_retries=False) from error
+        finally:
+            _clear(self.root, stage, context)
+        return reader.told("summary") or {}
+
+    def settings(self, limits: Limits) -> dict[str, Any]:
+        """What docker calls the host's configuration."""
+        owner = self.root.stat()
+        if owner.st_uid == 0:
+            problem = f"{self.root} belongs to root, and no step runs as root"
+            raise dg.Failure(f"{problem}; give it to the user who runs Dagster.", allow_retries=False)
+        reads = {str(path): {"bind": str(path), "mode": "ro"} for path in self.deployment.mounts}
+        settings: dict[str, Any] = {
+            "user": f"{owner.st_uid}:{owner.st_gid}",
+            "working_dir": str(self.root),
+            "volumes": {**reads, str(self.root): {"bind": str(self.root), "mode": "rw"}},
+            "environment": {n: os.environ[n] for n in self.deployment.environment if n in os.environ},
+            "read_only": True,
+            "tmpfs": {"/tmp": SCRATCH},
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "init": True,  # hands the signal on and reaps what torchrun leaves
+            "network_mode": self.deployment.network,
+        }
+        if limits.cpus:
+            settings["nano_cpus"] = int(limits.cpus * 1e9)
+        if memory := limits.memory_bytes:
+            settings |= {"mem_limit": memory, "memswap_limit": memory}
+        if limits.gpus:
+            settings["device_requests"] = [DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])]
+        return settings
+
+
+class _Messages(Told, PipesDockerLogsMessageReader):
+    """Messages by a file in the workspace, which both sides see; what the step prints is handed on as it is."""
+
+    container: Container | None = None
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+        """Read the file as it grows."""
+        self.kept, owner = handler, self.root.stat()
+        (self.root / ".stcln").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="pipes-", dir=self.root / ".stcln") as directory:
+            file = Path(directory) / "messages"
+            with dg.PipesFileMessageReader(str(file)).read_messages(handler) as params:
+                for path in (file, file.parent, file.parents[1]):
+                    if os.geteuid() == 0:  # Dagster runs as root, the step as the workspace's owner
+                        os.chown(path, owner.st_uid, owner.st_gid)
+                yield params
+
+    def consume_docker_logs(self, container: Container) -> None:
+        """Print what the step prints until it ends; where the run is cancelled, let it save first."""
+        self.container = container
+        try:
+            _print(container)
+        except BaseException:
+            container.stop(timeout=GRACE)
+            _print(container)
+            raise
+
+
+def _print(container: Container) -> None:
+    for part in container.logs(stream=True, follow=True):
+        sys.stderr.buffer.write(part)
+        sys.stderr.buffer.flush()
+
+
+def _named(root: Path, stage: str, context: dg.AssetExecutionContext) -> dict[str, Any]:
+    """Name and labels by which a container is found again."""
+    name = re.sub(r"[^a-zA-Z0-9_.-]", "-", stage)
+    labels = {LABEL: str(root), f"{LABEL}.stage": stage, f"{LABEL}.run": context.run.run_id}
+    return {"name": f"stcln-{name}-{context.run.run_id[:8]}", "labels": labels}
+
+
+def _sweep(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
+    """Remove what a run that was killed has left of this stage, after it has saved its state."""
+    for container in _standing(root, stage):
+        run = context.instance.get_run_by_id(container.labels[f"{LABEL}.run"])
+        if run is None or run.is_finished or run.run_id == context.run.run_id:
+            context.log.info(f"{container.name} was left by a run that has ended: it is stopped and removed")
+            container.stop(timeout=GRACE)
+            container.remove(force=True)
+
+
+def _clear(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
+    """Remove this run's container of the stage; where the daemon does not answer, the next run sweeps."""
+    with suppress(DockerException, RequestException):
+        for container in _standing(root, stage):
+            if container.labels[f"{LABEL}.run"] == context.run.run_id:
+                container.remove(force=True)
+
+
+def _standing(root: Path, stage: str) -> list[Container]:
+    labels = [f"{LABEL}={root}", f"{LABEL}.stage={stage}"]
+    found: list[Container] = docker.from_env().containers.list(all=True, filters={"label": labels})
+    return found
+
+
+def _ending(container: Container | None, limits: Limits) -> Ending:
+    assert container is not None
+    container.reload()
+    state = container.attrs["State"]
+    return Ending(int(state["ExitCode"]), bool(state.get("OOMKilled")), limits.memory)
