@@ -4,16 +4,19 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
+ENGINE ?= $(shell command -v docker || echo podman)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VERBS := test_boundaries.py test_cli.py test_new.py test_stages.py test_lineage.py data/test_prepare.py test_report.py \
 	test_export.py test_predict.py test_services.py
 
-.PHONY: demo test ui light lint types clean
+.PHONY: demo test ui images step service light lint types clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready          ## materialise the whole demo study through Dagster and print its table
 	@python -m orchestration.study
 
 test: $(VENV)/ready          ## every test
+	@tests/containers/install
 	@python -m pytest -q -n auto --dist loadscope
 
 ui: $(VENV)/ready            ## the Dagster UI on 127.0.0.1:3000
@@ -27,6 +30,11 @@ types: $(VENV)/ready
 
 light: .venv-light/ready     ## every verb of stcln alone, without Dagster and DVC
 	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration" $(addprefix tests/,$(VERBS))
+
+images: step service         ## the images stcln-step and stcln-service of this checkout
+
+step service:                # BUILD: more words for docker, such as --build-arg BASE=...; podman needs telling its format
+	@BUILDAH_FORMAT=docker $(ENGINE) build --file infra/docker/Dockerfile --target $@ $(BUILD) --tag stcln-$@:$(VERSION) .
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

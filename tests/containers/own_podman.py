@@ -54,7 +54,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CONTAINERS_CONF", str(home / "containers.conf"))
         patched.setenv("DOCKER_HOST", address)
-        server = subprocess.Popen(["podman", "system", "service", "--time=0", address], stderr=subprocess.DEVNULL)
+        command = ["podman", "system", "service", "--time=0", address]
+        server = subprocess.Popen(command, cwd=home, stderr=subprocess.DEVNULL)  # it leaves a file where memory ran out
         while not (home / "podman.sock").exists():
             assert server.poll() is None
             time.sleep(0.05)
@@ -97,3 +98,17 @@ def owned(tiny_workspace: "Workspace") -> "Workspace":
     for path in (tiny_workspace.root, *tiny_workspace.root.rglob("*")):
         os.chown(path, USER, USER)
     return tiny_workspace
+
+
+def trained_here(workspace: "Workspace", root: Path) -> str:
+    """The digest of the models that this process makes of a copy of the workspace at `root`."""
+    from stcln.events import Silent
+    from stcln.storage import digest
+    from stcln.training.finetune import finetune
+    from stcln.workspace import Workspace
+
+    (root / "data").mkdir(parents=True)
+    shutil.copyfile(workspace.root / "params.yaml", root / "params.yaml")
+    shutil.copytree(workspace.seasons, root / "data/seasons")
+    finetune(Workspace(root), "2016", "d6", "scratch", Silent())
+    return digest(Workspace(root).finetuned("2016", "d6", "scratch"))

@@ -12,15 +12,13 @@ from typing import Any
 import dagster as dg
 import docker
 import pytest
-from own_podman import CHECKOUT, USER, podman
+from own_podman import CHECKOUT, USER, podman, trained_here
 from tiny_study import restudy
 
 from orchestration.deployment import Deployment, Limits
 from orchestration.runners import ContainerRunner, pipes
 from orchestration.runners.endings import Ending
-from stcln.events import Silent
 from stcln.storage import digest
-from stcln.training.finetune import finetune
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
@@ -96,12 +94,7 @@ def test_a_step_runs_confined_and_gives_the_bytes_of_a_local_run(
     assert containers() == [] and [*owned.root.glob(".stcln/pipes-*")] == []
     assert "epoch 6/6" in capfd.readouterr().err  # what the step prints
     assert any("epoch 6/6" in text for text in ran.logs)  # what it tells Dagster
-    local = Workspace(tmp_path / "local")
-    local.root.mkdir()
-    shutil.copyfile(owned.root / "params.yaml", local.root / "params.yaml")
-    shutil.copytree(owned.seasons, local.seasons)
-    finetune(local, "2016", "d6", "scratch", Silent())
-    assert digest(local.finetuned("2016", "d6", "scratch")) == digest(ran.output)
+    assert digest(ran.output) == trained_here(owned, tmp_path / "here")
 
 
 def test_bad_input_is_the_failures_sentence(owned: Workspace, deployment: Deployment) -> None:
