@@ -15,6 +15,7 @@ from assets.finetuned import finetuned
 from assets.plan import Plan
 from assets.pretrained_encoder import pretrained_encoder
 from assets.raw_archive import raw_archive
+from assets.season_drift import season_drift
 from assets.season_store import season_store
 
 
@@ -25,6 +26,7 @@ def assets(plan: Plan) -> list[dg.AssetsDefinition]:
         raw_archive(plan),
         season_store(plan),
         pretrained_encoder(plan),
+        season_drift(plan),
         *families,
         *([ablation(plan)] if plan.variants else []),
         cross_year_report(plan),

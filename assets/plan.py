@@ -93,6 +93,8 @@ class Plan:
         store = dg.AssetKey("season_store")
         steps += [Step(name_of("prepare", season=s), store, s, {"season": s}) for s in cells.season]
         steps += [Step(name_of("pretrain"), dg.AssetKey("pretrained_encoder"))]
+        drift = dg.AssetKey("season_drift")
+        steps += [Step(name_of("drift", season=s), drift, s, {"season": s}) for s in cells.season]
         for family, stage_of in (("finetuned", finetune_stage), ("evaluation", evaluate_stage)):
             for arm in cells.arm:
                 key, stage = dg.AssetKey(family_name(family, arm)), stage_of(study, arm)

@@ -48,8 +48,13 @@ Judged = tuple[list[str], dict[str, Any]]
 
 
 def season_checks(plan: Plan) -> Sequence[dg.AssetChecksDefinition]:
-    """All checks of `season_store`."""
-    return [_store_is_valid(plan), _no_test_pixel_in_training(plan), _season_looks_right(plan)]
+    """All checks of `season_store` and `season_drift`."""
+    return [
+        _store_is_valid(plan),
+        _no_test_pixel_in_training(plan),
+        _season_looks_right(plan),
+        _like_those_trained_on(plan),
+    ]
 
 
 def _store_is_valid(plan: Plan) -> dg.AssetChecksDefinition:
@@ -119,6 +124,22 @@ def _season_looks_right(plan: Plan) -> dg.AssetChecksDefinition:
                 check_name=name, passed=not faults, severity=dg.AssetCheckSeverity.WARN, metadata=shown,
                 description="; ".join(faults[:NAMED]),
             )  # fmt: skip
+
+    return check
+
+
+def _like_those_trained_on(plan: Plan) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset="season_drift", name="like_those_trained_on", partitions_def=plan.season)
+    def check(context: dg.AssetCheckExecutionContext) -> Result:
+        """The season is so like those that pre-train that their models may map it as they are.
+
+        A failure blocks nothing: it says to fine-tune, which the season's cells do, or to pre-train again with the
+        season among `pretrain.seasons`, which a person decides.
+        """
+        found = read_json(plan.workspace.drift(context.partition_key) / "drift.json")
+        return Result(
+            passed=found["decision"] == "reuse", severity=dg.AssetCheckSeverity.WARN, description=found["reason"]
+        )
 
     return check
 

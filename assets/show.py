@@ -19,6 +19,7 @@ from assets.stage import numbers
 from stcln.data.archive import simulated
 from stcln.data.only import words
 from stcln.data.store import SeasonStore
+from stcln.drift.decision import distances
 from stcln.report.maps import reconstruction
 from stcln.report.measured import taken
 from stcln.stages import evaluate_stage, finetune_stage, name_of
@@ -69,6 +70,21 @@ def encoder(workspace: Workspace) -> Shown:
         **_plain(history),
         **_took(workspace, "pretrain", home),
         "pictures": pictures.sheet({**drawn, **_curves({"encoder": history})}, simulated(workspace)),
+        **_lies(home),
+    }
+
+
+def drift(workspace: Workspace, season: str) -> Shown:
+    """Of a season's drift: the decision, its sentence, and the numbers that it rests on."""
+    home = workspace.drift(season)
+    found = read_json(home / "drift.json")
+    return {
+        "decision": found["decision"],
+        "reason": found["reason"],
+        **numbers(distances(found)),
+        "against": ", ".join(found["against"]),
+        "simulated": found["simulated"],
+        "drift": dg.MetadataValue.json(found),
         **_lies(home),
     }
 
@@ -169,6 +185,7 @@ SHOW: Mapping[str, Callable[..., Shown]] = {
     "fetch": archive,
     "prepare": store,
     "pretrain": encoder,
+    "drift": drift,
     "finetune": models,
     "evaluate": scores,
     "ablate": variant,

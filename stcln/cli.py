@@ -102,6 +102,15 @@ def pretrain(workspace: At = HERE, log: Logged = Log.text) -> Summary:
 
 
 @app.command()
+def drift(season: Season, workspace: At = HERE, log: Logged = Log.text) -> Summary:
+    """Compare a season with those trained on: reuse their models, fine-tune, or pre-train again.
+
+    Example: `python -m stcln drift --season 2019`
+    """
+    return run(workspace, log, "drift", season=season)
+
+
+@app.command()
 def finetune(season: Season, length: Length, arm: ArmName, workspace: At = HERE, log: Logged = Log.text) -> Summary:
     """Train the models of a cell: one season, length and arm, several seeds.
 

@@ -62,6 +62,12 @@ STAGES: dict[str, Stage] = {
         "pretrain", (), ("seed", "splits", "lengths.{pretrain.length}", "model", "pretrain", "method", "compute"),
         ("data/seasons/{pretrain.seasons}.zarr",), "models/pretrained",
     ),
+    "drift": Stage(
+        "drift", SEASON,
+        ("seed", "splits", "dataset.ignore", "cells.season", "lengths.{pretrain.length}", "pretrain", "method",
+         "compute", "drift"),
+        ("data/seasons", "models/pretrained"), "reports/drift/{season}",
+    ),
     "scratch": Stage("finetune", CELL, FINETUNE, ("data/seasons/{season}.zarr",), MODEL, arms="scratch"),
     "finetune": Stage(
         "finetune", CELL, FINETUNE, ("data/seasons/{season}.zarr", "models/pretrained"), MODEL, arms="pretrained"
@@ -104,12 +110,19 @@ def dvc_yaml(study: Study, *, checkout: bool) -> str:
 
 
 def of(study: Study) -> dict[str, Stage]:
-    """The stages of a study: `ablate` only where it has an ablation, which its report then reads."""
+    """The stages of a study: `ablate` only where it has an ablation, which its report then reads.
+
+    `drift` reads the encoder only where an arm starts from it.
+    """
+    found = dict(STAGES)
+    if not study.cells.pretrained:
+        found["drift"] = replace(found["drift"], reads=("data/seasons",))
     if study.ablation is None:
-        return {name: stage for name, stage in STAGES.items() if name != "ablate"}
+        del found["ablate"]
+        return found
     report = STAGES["report"]
     more = replace(report, params=(*report.params, "ablation"), reads=(*report.reads, "reports/ablation"))
-    return STAGES | {"report": more}
+    return found | {"report": more}
 
 
 def render(workspace: Workspace) -> None:

@@ -23,6 +23,7 @@ MODULES = {
     "finetune": "stcln.training.finetune",
     "evaluate": "stcln.evaluate",
     "ablate": "stcln.ablation",
+    "drift": "stcln.drift",
     "report": "stcln.report",
     "export": "stcln.export",
 }

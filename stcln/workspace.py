@@ -25,6 +25,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "finetune": TRAIN,
     "evaluate": (*SEE, "evaluate"),
     "ablate": (*TRAIN, "ablation", "evaluate", "meter.py", "runs.py"),
+    "drift": (*SEE, "drift"),
     "report": (*READ, "data/lengths.py", "meter.py", "palette.py", "report", "runs.py"),
     "export": ("export.py", "model", "palette.py"),
     "predict": (
@@ -75,6 +76,10 @@ class Workspace:
     def ablation(self, variant: str) -> Path:
         """A variant's scores."""
         return self.root / "reports/ablation" / variant
+
+    def drift(self, season: str) -> Path:
+        """How far a season lies from those trained on."""
+        return self.root / "reports/drift" / season
 
     @property
     def report(self) -> Path:

@@ -1,12 +1,15 @@
 """Season lengths: which dates of a series a length keeps."""
 
 import calendar
+from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcln.errors import BadInput
 from stcln.study import Length
+
+PASSES = timedelta(days=10)  # two of Sentinel-2, of which one may be clouded
 
 
 def choose(
@@ -37,6 +40,17 @@ def choose(
     if length.choose == "random" and rng is not None:
         return np.sort(rng.choice(kept, length.dates, replace=False))
     return kept[np.linspace(0, len(kept) - 1, length.dates).round().astype(np.intp)]
+
+
+def reached(last_image: date, until: str, season: str) -> bool:
+    """Whether a season's images go on to the day `until`, or to a few days before it, between which there was no pass.
+
+    Args:
+        last_image: The day of its newest one.
+        until: Of a length.
+        season: Its year.
+    """
+    return bool(np.datetime64(last_image + PASSES) > last_day(until, season))
 
 
 def last_day(until: str, season: str) -> np.datetime64:

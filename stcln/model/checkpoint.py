@@ -1,6 +1,7 @@
 """A checkpoint: weights.safetensors, and a card.json that rebuilds the network and says how to use it.
 
-Plain data: loading one runs no code from it.
+Beside a pre-trained encoder lies head.safetensors, with which it fills in what is hidden. Plain data: loading one runs
+no code from it.
 """
 
 from datetime import date
@@ -12,15 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as as_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from stcln.errors import BadInput
 from stcln.model.encoder import Encoder
-from stcln.model.network import STCLN, Config, Size
+from stcln.model.network import STCLN, Config, Reconstructor, Size
 from stcln.storage import read_json, write_json
 from stcln.study import first_day
 
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+WEIGHTS, CARD, HEAD = "weights.safetensors", "card.json", "head.safetensors"
+ENCODER = "encoder."  # what a pre-training network's names of its encoder's tensors begin with
 REMEDY = "run the step that writes it again, or restore it with `dvc checkout`"
 
 
@@ -85,9 +87,15 @@ def save(directory: Path, network: Encoder | STCLN, card: Card) -> None:
         BadInput: The network is not the one that the card describes.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _compare(directory / CARD, state, card)
+    _compare(directory / CARD, state, card.network())
     (directory / WEIGHTS).write_bytes(as_bytes(state))  # safetensors' own writing hides why a disk refuses
     write_json(directory / CARD, card.model_dump(mode="json"))
+
+
+def save_head(directory: Path, network: Reconstructor) -> None:
+    """Write head.safetensors: what a pre-training network has beside its encoder, which `save` writes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    (directory / HEAD).write_bytes(as_bytes({n: t for n, t in state.items() if not n.startswith(ENCODER)}))
 
 
 def read_card(directory: Path) -> Card:
@@ -114,17 +122,9 @@ def load(directory: Path, device: torch.device | str = "cpu") -> tuple[Encoder |
         BadInput: A file is missing or broken, or weights and card disagree; the first mismatch is named.
     """
     card = read_card(directory)
-    path = directory / WEIGHTS
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise BadInput(path, "the file is missing", REMEDY) from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(path, f"not a safetensors file: {error}", REMEDY) from None
-    _compare(path, state, card)
-    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise BadInput(path, f"{broken[0]} is not finite", REMEDY)
-    network = card.network().to_empty(device=device)
+    network = card.network()
+    state = _read(directory / WEIGHTS, network)
+    network = network.to_empty(device=device)
     network.load_state_dict(state)
     return network.eval(), card
 
@@ -145,9 +145,37 @@ def load_encoder(directory: Path, device: torch.device | str = "cpu") -> tuple[E
     return network, card
 
 
-def _compare(where: Path, state: dict[str, Tensor], card: Card) -> None:
-    """Refuse tensors that are not those of the card's network, name by name, shape by shape, kind of number by kind."""
-    wanted = card.network().state_dict()
+def load_reconstructor(directory: Path, device: torch.device | str = "cpu") -> tuple[Reconstructor, Card]:
+    """The network that pre-training left, encoder and head, in evaluation mode.
+
+    Raises:
+        BadInput: As `load`; or there is no head, as older versions wrote none.
+    """
+    encoder, card = load_encoder(directory, device)
+    network = Reconstructor(encoder).to(device)
+    head = nn.Module()
+    head.predict, head.token = network.predict, network.token
+    head.load_state_dict(_read(directory / HEAD, head))
+    return network.eval(), card
+
+
+def _read(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a file, if they are finite and those of a network."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise BadInput(path, "the file is missing", REMEDY) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(path, f"not a safetensors file: {error}", REMEDY) from None
+    _compare(path, state, network)
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise BadInput(path, f"{broken[0]} is not finite", REMEDY)
+    return state
+
+
+def _compare(where: Path, state: dict[str, Tensor], network: nn.Module) -> None:
+    """Refuse tensors that are not those of the network, name by name, shape by shape, kind of number by kind."""
+    wanted = network.state_dict()
     problems = [f"{name} is missing" for name in wanted.keys() - state.keys()]
     problems += [f"{name} is unknown" for name in state.keys() - wanted.keys()]
     for name in wanted.keys() & state.keys():

@@ -12,6 +12,7 @@ from stcln.study.dataset import PACKED, Dataset, Only, Pin, Role, Simulation, Sp
 from stcln.study.learning import (
     Arm,
     Compute,
+    Drift,
     Finetune,
     Length,
     Loading,
@@ -25,9 +26,9 @@ from stcln.study.part import Name, Part
 from stcln.study.reading import first_fault, read_part
 
 __all__ = [
-    "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Compute", "Dataset", "Finetune", "Length", "Loading", "Mask",
-    "Method", "Model", "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study", "first_day",
-    "load_study",
+    "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Compute", "Dataset", "Drift", "Finetune", "Length", "Loading",
+    "Mask", "Method", "Model", "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study",
+    "first_day", "load_study",
 ]  # fmt: skip
 
 YEAR = re.compile("[1-9][0-9]{3}")
@@ -75,6 +76,7 @@ class Study(Part):
     finetune: Finetune = Finetune()
     method: Method = Method()
     compute: Compute = Compute()
+    drift: Drift = Drift()
     loading: Loading = Loading()
     ablation: Ablation | None = None
     """Variants to compare with the study; none: it has no stage `ablate`."""

@@ -100,6 +100,19 @@ class Method(Part):
     empty_mask: Literal["redraw", "step"] = "redraw"
 
 
+class Drift(Part):
+    """What a new season may differ by from those trained on, before its models must. See docs/seasons.md."""
+
+    error: Annotated[float, Field(ge=1)] = 1.5
+    """Reuse up to so many times the error with which the encoder fills in held-out tiles."""
+    error_again: Annotated[float, Field(ge=1)] = 3.0
+    """Pre-train again above so many times that error."""
+    ndvi: Annotated[float, Field(ge=0, le=2)] = 0.1
+    """Reuse up to so much between NDVI curves, mean over crops and months."""
+    classes: Annotated[float, Field(ge=0, le=1)] = 0.12
+    """Reuse while no more than this share of the labelled pixels would have to change crop."""
+
+
 class Arm(Part):
     """How many labels a model sees. How it starts is said by the list in `cells` that names it."""
 

@@ -18,7 +18,7 @@ from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.events import Reporter, Value
 from stcln.interrupt import stoppable
-from stcln.model.checkpoint import Card, save
+from stcln.model.checkpoint import Card, save, save_head
 from stcln.model.compute import Device, generator, pick
 from stcln.model.cost import parameters
 from stcln.model.masking import Share, draw, vegetation
@@ -138,9 +138,10 @@ def pretrain(workspace: Workspace, reporter: Reporter) -> dict[str, Value]:
 def _write(
     workspace: Workspace, run: Run, objective: Filling, described: Card, windows: tuple[list[Sample], list[Sample]]
 ) -> None:
-    """Write encoder, card, history, a sample and lineage."""
+    """Write encoder, head, card, history, a sample and lineage."""
     with whole_directory(workspace.pretrained) as part:
         save(part, objective.network.encoder, described)
+        save_head(part, objective.network)
         write_json(
             part / "history.json",
             {

@@ -58,7 +58,7 @@ def scores() -> dict[str, object]:
 
 cell = f"{ask.season}/{ask.length}/{ask.arm}"
 if ask.verb == "fetch":
-    put(Path("data/raw/archive.txt"), json.dumps(seasons))
+    put(Path("data/raw/archive.txt"), {season: digest(Path(f"template/{season}.zarr")) for season in seasons})
 elif ask.verb == "prepare":
     shutil.rmtree(f"data/seasons/{ask.season}.zarr", ignore_errors=True)
     shutil.copytree(f"template/{ask.season}.zarr", f"data/seasons/{ask.season}.zarr")
@@ -66,6 +66,15 @@ elif ask.verb == "pretrain":
     put(Path("models/pretrained/history.json"), history("0"))
     put(Path("models/pretrained/card.json"), {"bands": ["B04", "B03", "B08"]})
     shutil.copyfile("template/sample.npz", "models/pretrained/sample.npz")
+elif ask.verb == "drift":
+    asked = Path("template/decision.txt")
+    decision = asked.read_text() if asked.exists() else "reuse"
+    against = [season for season in seasons if season != ask.season]
+    put(
+        Path(f"reports/drift/{ask.season}/drift.json"),
+        {"season": ask.season, "against": against, "simulated": True, "ndvi": {"distance": 0.01}, "classes": None,
+         "decision": decision, "reason": f"{decision}: a toy."},
+    )  # fmt: skip
 elif ask.verb == "finetune":
     put(Path(f"models/finetuned/{cell}/seed-1/history.json"), history("1"))
     put(Path(f"models/finetuned/{cell}/weights.txt"), json.dumps(params["arms"][ask.arm]))

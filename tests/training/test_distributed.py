@@ -242,7 +242,8 @@ def test_a_verb_run_by_torchrun_writes_what_one_process_writes_and_tells_it_once
     assert run.stderr.count("2 processes share batches of 1: some have nothing to do") == 1
     assert [run.stderr.count(f"epoch {n}/2") for n in (1, 2)] == [1, 1] and run.stdout.count("best_epoch") == 1
     names = sorted(path.name for path in workspace.pretrained.iterdir())
-    assert names == ["card.json", "history.json", "lineage.json", "sample.npz", "weights.safetensors"]
+    tensors = ["head.safetensors", "weights.safetensors"]
+    assert names == sorted(["card.json", "history.json", "lineage.json", "sample.npz", *tensors])
     assert read_json(workspace.run_record("pretrain"))["processes"] == 2
     assert not workspace.resume("pretrain").exists()
 

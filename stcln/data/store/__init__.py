@@ -15,7 +15,7 @@ The same tiles give the same bytes. Which tiles belong in it is `prepare`'s deci
 """
 
 from contextlib import nullcontext
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -134,6 +134,11 @@ class SeasonStore:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def last_image(self) -> date:
+        """The day of the newest image of any tile."""
+        return self.start + timedelta(days=int(self._days.max()))
 
     def dates(self, tile: int) -> NDArray[np.datetime64]:
         """The dates of a tile, datetime64[D] [T], without padding."""
