@@ -175,15 +175,27 @@ def test_clouds_exclude_no_pixel_from_the_scores(tiny_workspace: Workspace):
     assert np.sum(tests["2017"]["confusion"]) == 2 * 62 == np.sum(tests["2016"]["confusion"])
 
 
-def test_test_tiles_without_a_scored_class_are_refused(tiny_workspace: Workspace):
+def test_test_tiles_without_a_scored_class_are_refused_and_another_season_without_is_left_out(
+    tiny_workspace: Workspace,
+):
     workspace = restudy(tiny_workspace, finetune={"epochs": 1, "seeds": 1})
     finetune(workspace, *CELL, Silent())
-    tiles = [synthetic_tile(n, "2017") for n in range(10)]
-    shutil.rmtree(workspace.season("2017"))
-    write_season(workspace.season("2017"), "2017", [replace(t, labels=t.labels * 0) for t in tiles])
-    with pytest.raises(BadInput, match=r"season 2017, splits\.test: no pixel of a scored class"):
+
+    def unlabelled(season: str) -> None:
+        tiles = [synthetic_tile(n, season) for n in range(10)]
+        shutil.rmtree(workspace.season(season))
+        write_season(workspace.season(season), season, [replace(t, labels=t.labels * 0) for t in tiles])
+
+    unlabelled("2017")
+    evaluate(workspace, *CELL, Silent())
+    home = workspace.cell(*CELL)
+    assert set(read_json(home / "scores.json")["seeds"][0]["tests"]) == {"2016"}
+    assert {name.split("/")[0] for name in np.load(home / "maps.npz").files} == {"2016"}
+    shutil.rmtree(home)
+    unlabelled("2016")
+    with pytest.raises(BadInput, match=r"season 2016, splits\.test: no pixel of a scored class"):
         evaluate(workspace, *CELL, Silent())
-    assert not workspace.cell(*CELL).exists()
+    assert not home.exists()
 
 
 def test_a_cell_that_is_not_trained_is_refused(tiny_workspace: Workspace):
