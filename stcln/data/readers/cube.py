@@ -231,8 +231,3 @@ def paths(root: Path | UPath) -> list[Path | UPath]:
     """The files and directories in a directory that should be cubes."""
     found: list[Path | UPath] = sorted(root.iterdir(), key=str) if root.is_dir() else []
     return [path for path in found if path.suffix in (".nc", ".nc4", ".zarr")]
-
-
-def find(root: Path | UPath) -> list[Cube]:
-    """The cubes in a directory, opened."""
-    return [Cube(path) for path in paths(root)]

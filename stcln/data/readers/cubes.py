@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from stcln.data.readers.blocks import group
-from stcln.data.readers.cube import NEAR, Cube, Window, find
+from stcln.data.readers.cube import NEAR, Cube, Window, paths
 from stcln.data.readers.reading import Findings, band_indices, class_table, tidy, to_classes
 from stcln.data.tile import VOID, Tile
 from stcln.errors import BadInput
@@ -47,8 +47,10 @@ class Cubes:
     """
 
     def __init__(self, root: Path | UPath, dataset: Dataset, season: str) -> None:
-        cubes = find(root)
+        cubes, broken = _opened(root)
         mine = [cube for cube in cubes if cube.season == season]
+        if not mine and broken:
+            raise broken[0]
         if len(mine) != 1:
             problem = f"{len(mine)} cubes of season {season} among {[cube.path.name for cube in cubes]}"
             raise BadInput(
@@ -150,6 +152,17 @@ class _Block:
     number: int
     corner: tuple[int, int]
     read: _Read | None
+
+
+def _opened(root: Path | UPath) -> tuple[list[Cube], list[BadInput]]:
+    """The cubes in a directory, and what is wrong with others: one that is still arriving is in no other's way."""
+    cubes, broken = [], []
+    for path in paths(root):
+        try:
+            cubes.append(Cube(path))
+        except BadInput as error:
+            broken.append(error)
+    return cubes, broken
 
 
 def _split(north: int, east: int) -> str:
