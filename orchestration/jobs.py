@@ -10,7 +10,9 @@ import dagster as dg
 from assets import Plan
 from assets.plan import SEASONS
 from orchestration.resources import Resources
-from orchestration.study import materialise, season_steps
+from orchestration.study import cell_steps, materialise, season_steps
+from stcln.storage import read_json
+from stcln.workspace import Workspace
 
 
 class SeasonConfig(dg.Config):
@@ -22,24 +24,31 @@ class SeasonConfig(dg.Config):
 
 def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
     """The jobs `study` and `season`."""
+    root = plan.workspace.root
 
     @dg.op
     def run_study(context: dg.OpExecutionContext) -> int:
-        """Materialise whatever of the study does not stand; gives the number of runs."""
-        return materialise(plan, plan.steps(), context.instance, resources, context.log.info)
+        """Materialise whatever of the study is due and does not stand; gives the number of runs."""
+        now = Plan(Workspace(root))
+        return materialise(now, now.steps(), context.instance, resources, context.log.info)
 
     @dg.op
     def run_season(context: dg.OpExecutionContext, config: SeasonConfig) -> int:
-        """Materialise the season's cells and all they need; gives the number of runs."""
-        steps = season_steps(plan, context.partition_key)
-        return materialise(plan, steps, context.instance, resources, context.log.info, config.fetch_again)
+        """Materialise the season's store, drift, cells that are due and the report; gives the number of runs."""
+        now, season = Plan(Workspace(root)), context.partition_key  # a sensor may just have registered it
+        shared, say = season_steps(now, season), context.log.info
+        runs = materialise(now, shared, context.instance, resources, say, config.fetch_again)
+        if (found := now.workspace.drift(season) / "drift.json").exists():
+            context.log.warning(read_json(found)["reason"])
+        return runs + materialise(now, cell_steps(now, season), context.instance, resources, say)
 
-    @dg.job(description="The whole study: every asset and partition that does not stand, upstream first.")
+    @dg.job(description="The whole study: every asset and partition that is due and does not stand, upstream first.")
     def study() -> None:
         run_study()
 
     @dg.job(
-        description="One season's cells and all they need. Other seasons' scores and the report follow with `study`.",
+        description="One season: its store and gates, how far it lies from the others, its cells whose day has come, "
+        "the report. Scores of other seasons' models on it follow with `study`.",
         partitions_def=dg.DynamicPartitionsDefinition(name=SEASONS),
     )
     def season() -> None:

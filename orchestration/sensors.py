@@ -7,7 +7,9 @@ import yaml
 
 from assets import Plan
 from assets.plan import SEASONS
-from orchestration import outside, seasons
+from orchestration import outside
+from orchestration.seasons.arrival import Memory, launched, look
+from orchestration.seasons.register import register
 from stcln.errors import BadInput
 from stcln.workspace import Workspace
 
@@ -49,21 +51,28 @@ def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="new_season", job=job, minimum_interval_seconds=300,
-        description="Looks for seasons in the source that the study does not have; registers each as a partition "
-        "and in params.yaml (a change to commit) and launches its cells.",
+        description="Looks for seasons in the source, a directory or a bucket, that the study does not have; registers "
+        "each that is whole as a partition and in params.yaml (a change to commit) and launches its cells.",
     )  # fmt: skip
     def new_season(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        study = Workspace(workspace.root).study
-        found = [s for s in seasons.in_source(study.dataset, workspace.root) if s not in study.cells.season]
-        if not found:
-            return dg.SkipReason(f"no season in {study.dataset.source} beyond {', '.join(study.cells.season)}")
+        now, memory = Workspace(workspace.root), Memory.of(context.cursor)
         try:
-            seasons.register(workspace.root / "params.yaml", found)
+            found = look(now, memory)
+            register(now, found.ready)
         except BadInput as error:
             return dg.SkipReason(str(error))
+        for season in found.newly_gone:
+            context.log.warning(f"season {season} is gone from {now.study.dataset.source}")
+        if not found.ready:
+            nothing = f"No season in {now.study.dataset.source} beyond {', '.join(now.study.cells.season)}."
+            return dg.SensorResult(skip_reason=" ".join(found.said) or nothing, cursor=found.memory.text())
         return dg.SensorResult(
-            dynamic_partitions_requests=[plan.season.build_add_request(found)],
-            run_requests=[dg.RunRequest(run_key=f"season-{season}", partition_key=season) for season in found],
+            dynamic_partitions_requests=[plan.season.build_add_request(list(found.ready))],
+            run_requests=[
+                dg.RunRequest(run_key=f"season-{season}-{version}", partition_key=season)
+                for season, version in found.ready.items()
+            ],
+            cursor=launched(found.memory, found.ready).text(),
         )
 
     return new_season

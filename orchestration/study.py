@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -19,14 +20,18 @@ from assets.plan import SEASONS, Step
 from assets.show import page
 from orchestration.home import make_home, workspace_root
 from orchestration.resources import Resources, resources
+from orchestration.seasons.due import step_waits
 from stcln.errors import BadInput
 from stcln.report.collect import METRICS
 from stcln.report.tables import Spread
+from stcln.runs import alone
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
 Say = Callable[[str], None]
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+ADVICE = dg.AssetKey("season_drift")
+SHARED = ("raw_archive", "season_store", "pretrained_encoder", "season_drift")
 AGAIN = {"ops": {"raw_archive": {"config": {"again": True}}}}
 
 
@@ -41,8 +46,9 @@ def materialise(
     parts: Resources,
     say: Say,
     fetch_again: bool = False,
+    today: date | None = None,
 ) -> int:
-    """Materialise steps that do not stand, in their order.
+    """Materialise steps that are due and do not stand, in their order; one process of a workspace at a time.
 
     Args:
         plan: The study.
@@ -51,13 +57,22 @@ def materialise(
         parts: The resources `ledger` and `runner`.
         say: Told a line a step.
         fetch_again: Fetch although an archive stands.
+        today: The day that says what is due; None: the clock's.
 
     Returns:
         How many runs it took.
 
     Raises:
-        Refused: A step failed, or a blocking check did not pass.
+        Refused: A step failed, or a blocking check did not pass. Advice that failed is told and passed over.
     """
+    with alone(plan.workspace, "jobs", wait=True):
+        return _materialise(plan, steps, instance, parts, say, fetch_again, today or datetime.now(UTC).date())
+
+
+def _materialise(
+    plan: Plan, steps: Sequence[Step], instance: dg.DagsterInstance, parts: Resources, say: Say, fetch_again: bool,
+    today: date,
+) -> int:  # fmt: skip
     register_seasons(plan, instance)
     job, runs = asset_job(plan, parts), 0
     before = parts["ledger"].versions([step.stage for step in steps])
@@ -68,6 +83,9 @@ def materialise(
             version = parts["ledger"].version(step.stage)
         if version and not again and recorded_well(step, version, instance):
             continue
+        if why := step_waits(plan.workspace, step, today):
+            say(f"[{number}/{len(steps)}] {step} is not due: {why}")
+            continue
         say(f"[{number}/{len(steps)}] {step}")
         began = time.perf_counter()
         result = job.execute_in_process(
@@ -77,7 +95,9 @@ def materialise(
         runs += 1
         for line in _verdicts(result):
             say(f"    {line}")
-        if not result.success:
+        if not result.success and step.asset == ADVICE:
+            say(f"    no advice: {_reason(result)}")
+        elif not result.success:
             raise Refused(f"{step}: {_reason(result)}")
         say(f"    {time.perf_counter() - began:.1f} s")
     return runs
@@ -104,9 +124,26 @@ def recorded_well(step: Step, version: str, instance: dg.DagsterInstance) -> boo
 
 
 def season_steps(plan: Plan, season: str) -> list[Step]:
-    """What one season's cells need, themselves included: every season store, since they are tested on all."""
-    shared = ("raw_archive", "season_store", "pretrained_encoder")
-    return [step for step in plan.steps() if step.asset.to_user_string() in shared or step.keys.get("season") == season]
+    """What one season's cells need and its drift: its store, and those of other seasons that are missing.
+
+    A store that is there is left to the study, so that a season that has gone from the source stands in no other's way.
+    """
+
+    def wanted(step: Step) -> bool:
+        if step.keys.get("season", season) != season:
+            return step.stage.startswith("prepare@") and not plan.workspace.season(step.keys["season"]).is_dir()
+        return "length" not in step.keys and step.asset.to_user_string() in SHARED
+
+    return [step for step in plan.steps() if wanted(step)]
+
+
+def cell_steps(plan: Plan, season: str) -> list[Step]:
+    """One season's cells, and the report."""
+    return [
+        step
+        for step in plan.steps()
+        if step.stage == "report" or ("length" in step.keys and step.keys["season"] == season)
+    ]
 
 
 def _verdicts(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -145,7 +182,7 @@ def main() -> int:
         return 2
     say(brief(read_json(plan.workspace.report / "report.json")))
     say(f"report: {page(plan.workspace)}")
-    say(f"{len(steps) - runs} of {len(steps)} stood, {runs} run, {time.perf_counter() - began:.0f} s")
+    say(f"{len(steps) - runs} of {len(steps)} stood or were not due, {runs} run, {time.perf_counter() - began:.0f} s")
     return 0
 
 

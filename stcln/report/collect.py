@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcln import storage
-from stcln.data.lengths import choose
+from stcln.data.lengths import choose, reached
 from stcln.data.splits import same_place
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
@@ -158,7 +158,7 @@ def collect(workspace: Workspace) -> Results:
         study=study, classes=first.classes, ignore=first.ignore, bands=first.bands,
         tests=tuple(test for _, tests in scores for test in tests),
         cells=tuple(_cell(workspace, key, score) for key, (score, _) in zip(scored, scores, strict=True)),
-        absent=tuple("-".join(key) for key in grid if key not in scored),
+        absent=tuple(_absent(study, key, stores[key[0]]) for key in grid if key not in scored),
         seasons={name: _season(study, store) for name, store in stores.items()},
         apart=frozenset(
             frozenset((a.season, b.season)) for a, b in combinations(stores.values(), 2) if not same_place(a, b)
@@ -166,6 +166,13 @@ def collect(workspace: Workspace) -> Results:
         pretraining=storage.read_json(history) if history.exists() else None,
         root=workspace, simulated=any(store.simulated for store in stores.values()),
     )  # fmt: skip
+
+
+def _absent(study: Study, key: tuple[str, str, str], store: SeasonStore) -> str:
+    """The name of a cell without scores; where the season's images do not reach its cut-off, that it is not due."""
+    until, last = study.lengths[key[1]].until, store.last_image
+    early = until and not reached(last, until, key[0])
+    return "-".join(key) + f" (not due: images end on {last})" * bool(early)
 
 
 def _scores(path: Path) -> tuple[Mapping[str, Any], tuple[Test, ...]]:

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import xarray as xr
+from watched import cube
 
-from orchestration import seasons
+from orchestration.seasons import source
 from stcln.data.only import listed_patches
 from stcln.data.readers.cubes import Cubes
 from stcln.data.readers.pastis import Pastis
@@ -18,19 +17,6 @@ from stcln.study import Dataset, load_study
 pytestmark = pytest.mark.orchestration
 
 
-def cube(path: Path, season: str | None) -> None:
-    """A cube of one date, band and tile; its attribute `season` if given."""
-    data = xr.Dataset(
-        {
-            "B04": (("time", "y", "x"), np.full((1, 4, 4), 500, np.uint16)),
-            "crop": (("y", "x"), np.zeros((4, 4), np.uint8), {"flag_values": [0], "flag_meanings": "maize"}),
-        },
-        {"time": np.array(["2019-05-01"], "M8[ns]"), "y": 95.0 - 10 * np.arange(4), "x": 5.0 + 10 * np.arange(4)},
-        {"crs": "EPSG:32631"} | ({"season": season} if season else {}),
-    )
-    data.to_zarr(path) if path.suffix == ".zarr" else data.to_netcdf(path, engine="netcdf4")
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_sensor_and_the_reader_agree_on_a_cubes_season(tmp_path: Path) -> None:
     cube(tmp_path / "flanders_2017_v2.nc4", None)
@@ -38,7 +24,7 @@ def test_the_sensor_and_the_reader_agree_on_a_cubes_season(tmp_path: Path) -> No
     cube(tmp_path / "2019.zarr", None)
     cube(tmp_path / "spring.nc", None)
     dataset = Dataset(source=str(tmp_path), layout="cube", tile=4)
-    found = seasons.in_source(dataset, tmp_path)
+    found = list(source.held(tmp_path, dataset).seasons)
     assert found == ["2017", "2018", "2019"]
     assert all(Cubes(tmp_path, dataset, season).ids for season in found)
 
@@ -58,7 +44,7 @@ def test_the_sensor_the_trial_and_the_reader_agree_on_a_patchs_season(tmp_path: 
     dataset = Dataset(source=str(tmp_path), layout="pastis", season_start="09-01")
     read = {year: Pastis(tmp_path, dataset, year).ids for year in ("1999", "2019", "2020")}
     assert read == {"1999": ["6"], "2019": ["0", "1", "5"], "2020": ["2"]}
-    assert seasons.in_source(dataset, tmp_path) == sorted(read)
+    assert list(source.held(tmp_path, dataset).seasons) == sorted(read)
     document = json.loads((tmp_path / "metadata.geojson").read_text())
     assert {year: list(listed_patches(document, dataset.start(year))) for year in read} == read
 
@@ -67,25 +53,24 @@ def test_a_patch_whose_dates_are_none_is_named_by_whoever_asks_for_its_season(tm
     document = {"features": [{"properties": {"ID_PATCH": 7, "Fold": 1, "dates-S2": {"0": 20181399}}}]}
     (tmp_path / "metadata.geojson").write_text(json.dumps(document))
     dataset = Dataset(source=str(tmp_path), layout="pastis")
-    for ask in (
-        lambda: listed_patches(document, dataset.start("2019")),
-        lambda: seasons.in_source(dataset, tmp_path),
-    ):
-        with pytest.raises(BadInput, match=r"metadata.geojson: dates-S2 of patch 7 are not dates: 20181399"):
-            ask()
+    with pytest.raises(BadInput, match=r"metadata.geojson: dates-S2 of patch 7 are not dates: 20181399"):
+        listed_patches(document, dataset.start("2019"))
+    (problem,) = source.held(tmp_path, dataset).unreadable.values()
+    assert "dates-S2 of patch 7 are not dates: 20181399" in problem
 
 
-def test_a_cube_that_is_still_being_copied_is_passed_over(tmp_path: Path) -> None:
+def test_a_cube_that_is_still_being_copied_is_in_no_others_way(tmp_path: Path) -> None:
     cube(tmp_path / "2018.nc", None)
     (tmp_path / "2019.nc").write_bytes((tmp_path / "2018.nc").read_bytes()[:2000])
-    assert seasons.in_source(Dataset(source=str(tmp_path), layout="cube"), tmp_path) == ["2018"]
+    dataset = Dataset(source=str(tmp_path), layout="cube", tile=4)
+    assert source.held(tmp_path, dataset).seasons == ("2018",)
+    assert Cubes(tmp_path, dataset, "2018").ids
+    with pytest.raises(BadInput, match=r"2019.nc: not a NetCDF file"):
+        Cubes(tmp_path, dataset, "2019")
 
 
-def test_a_season_enters_the_study_that_params_links_to_and_the_link_stays(tmp_path: Path) -> None:
-    (tmp_path / "studies").mkdir()
-    study, params = tmp_path / "studies/demo.yaml", tmp_path / "params.yaml"
-    study.write_text(studies()["demo"].read_text())
-    params.symlink_to("studies/demo.yaml")
-    seasons.register(params, ["2020"])
-    assert params.is_symlink() and load_study(study).cells.season == ("2018", "2019", "2020")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["demo.yaml", "params.yaml", "studies"]
+def test_seasons_are_read_from_each_layout(shared: Path) -> None:
+    for name, at in (("flanders", "cubes"), ("mtlcc", "mtlcc"), ("pastis", "pastis/PASTIS")):
+        dataset = load_study(studies()[name]).dataset
+        root = "data_IJGI18/datasets/full/240" if name == "mtlcc" else "."
+        assert source.held(shared / "real" / at / root, dataset).seasons == ("2018", "2019")
