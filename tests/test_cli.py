@@ -13,8 +13,8 @@ from stcln.events import Silent, Terminal
 from stcln.new import make
 
 VERBS = {
-    "new", "fetch", "prepare", "pretrain", "finetune", "evaluate", "ablate", "report", "export", "predict", "lineage",
-    "simulate",
+    "new", "fetch", "prepare", "pretrain", "drift", "finetune", "evaluate", "ablate", "report", "export", "predict",
+    "lineage", "simulate",
 }  # fmt: skip
 
 
