@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
@@ -26,6 +27,20 @@ class Ledger(Protocol):
 
     def commit(self, stage: str) -> str:
         """Record the output that a run of the stage has just written; gives its version."""
+
+    def restore(self, version: str, place: Path) -> None:
+        """Put the files of an output of some time, by its version, into an empty directory.
+
+        Raises:
+            BadInput: Neither cache nor remote has them.
+        """
+
+
+class Notifier(Protocol):
+    """Tells people who are not looking."""
+
+    def tell(self, title: str, text: str, log: Callable[[str], None]) -> None:
+        """Send a message to whoever asked for it; what cannot be sent is logged, and nothing is raised."""
 
 
 class Runner(Protocol):

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets import Plan
 from assets.plan import SEASONS
+from orchestration.champion import settled
 from orchestration.resources import Resources
 from orchestration.study import materialise, season_steps
 
@@ -25,8 +26,10 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
 
     @dg.op
     def run_study(context: dg.OpExecutionContext) -> int:
-        """Materialise whatever of the study does not stand; gives the number of runs."""
-        return materialise(plan, plan.steps(), context.instance, resources, context.log.info)
+        """Materialise whatever of the study does not stand, let the challenger ask to be served; the number of runs."""
+        runs = materialise(plan, plan.steps(), context.instance, resources, context.log.info)
+        context.log.info(f"champion: {settled(plan, context.instance, resources)}")
+        return runs
 
     @dg.op
     def run_season(context: dg.OpExecutionContext, config: SeasonConfig) -> int:
@@ -34,7 +37,7 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
         steps = season_steps(plan, context.partition_key)
         return materialise(plan, steps, context.instance, resources, context.log.info, config.fetch_again)
 
-    @dg.job(description="The whole study: every asset and partition that does not stand, upstream first.")
+    @dg.job(description="The whole study: all that does not stand, upstream first; then a decision about the champion.")
     def study() -> None:
         run_study()
 

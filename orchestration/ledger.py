@@ -4,15 +4,20 @@ Nothing is run here. DVC's own `repro` is never called, since siblings would wai
 """
 
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from dvc.config import NoRemoteError
 from dvc.dependency.base import DependencyDoesNotExistError
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
 
 from stcln.errors import BadInput
 
@@ -70,6 +75,22 @@ class DvcLedger:
                 raise BadInput(f"stage {stage}", f"{changed[0]} was changed while it ran", "materialise it again")
             return self._commit(repo, stage)
 
+    def restore(self, version: str, place: Path) -> None:
+        """Put the files of an output of some time, by DVC's md5 of it, into an empty directory.
+
+        Raises:
+            BadInput: Neither the cache nor the default remote has them.
+        """
+        with self._opened() as repo:
+            files = _cached(repo, version) or _fetched(repo, version)
+            if not files:
+                problem = f"version {version} is in neither cache nor remote"
+                raise BadInput(place.parent, problem, "`dvc fetch` it from where it was pushed, or name another")
+            for name, source in files.items():
+                target = place / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
     def _load(self, repo: Repo, stage: str) -> PipelineStage:
         return repo.stage.load_one(path=str(self.root / "dvc.yaml"), name=stage)
 
@@ -104,6 +125,26 @@ class DvcLedger:
         stage.remove_outs()
         repo.stage_cache.restore(stage)
         return True
+
+
+def _cached(repo: Repo, version: str) -> dict[str, str]:
+    """The files of a directory's version by name, each where the cache has it; none unless it has all."""
+    cache = repo.cache.local
+    try:
+        tree: Any = Tree.load(cache, HashInfo("md5", version))
+    except (FileNotFoundError, ObjectFormatError):
+        return {}
+    files = {"/".join(key): info.value for key, (_, info) in tree.iteritems()}
+    if not all(cache.exists(md5) for md5 in files.values()):
+        return {}
+    return {name: cache.oid_to_path(md5) for name, md5 in files.items()}
+
+
+def _fetched(repo: Repo, version: str) -> dict[str, str]:
+    """As `_cached`, after a look at the default remote."""
+    with suppress(NoRemoteError):
+        repo.cloud.pull([HashInfo("md5", version)])
+    return _cached(repo, version)
 
 
 def _inputs(stage: PipelineStage) -> dict[str, str]:

@@ -76,7 +76,7 @@ def make(root: Path, study: str, source: str | None) -> None:
 def refresh(root: Path) -> None:
     """Render dvc.yaml and code.yaml of a workspace for the installed stcln, and let DVC ignore unfinished output.
 
-    Fields of the data set that an older params.yaml lacks are written into it: DVC tracks no field that is left out.
+    Fields that an older params.yaml lacks are written into it: DVC tracks no field that is left out.
 
     Raises:
         BadInput: There is no study.
@@ -91,13 +91,16 @@ def refresh(root: Path) -> None:
 
 
 def _write_tracked(path: Path, study: Study) -> None:
-    """Write those fields of `dataset` that DVC tracks and that stand at their default because nobody wrote them."""
+    """Write those fields that DVC tracks and that stand at their default because nobody wrote them."""
     values = study.model_dump(mode="json")["dataset"]
     values["only"] = study.dataset.only.model_dump(mode="json", exclude_defaults=True)
-    written = yaml.safe_load(path.read_text())["dataset"]
+    found = yaml.safe_load(path.read_text())
+    written = found["dataset"]
     tracked = [field.removeprefix("dataset.") for field in ARCHIVE]
     if absent := {field: values[field] for field in tracked if field not in written}:
         change(path, "dataset", lambda dataset: dataset.update(absent))
+    if "champion" not in found:
+        change(path, "champion", lambda champion: champion.update(seasons=[]))
 
 
 def _ignore_unfinished(path: Path) -> None:

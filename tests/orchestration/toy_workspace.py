@@ -15,6 +15,7 @@ import yaml
 from assets import Plan
 from orchestration import study as study_module
 from orchestration.ledger import DvcLedger
+from orchestration.notify import Addresses
 from orchestration.resources import Resources
 from stcln.data.store import Header, write
 from stcln.data.tile import Tile
@@ -47,7 +48,7 @@ class Toy:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.resources = Resources(ledger=DvcLedger(root), runner=ToyRunner(root))
+        self.resources = Resources(ledger=DvcLedger(root), runner=ToyRunner(root), notifier=Addresses())
 
     @property
     def plan(self) -> Plan:
