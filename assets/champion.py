@@ -12,7 +12,7 @@ from assets.show import Shown
 from assets.stage import Ledger, Notifier
 from stcln import model_card
 from stcln.champion import By, Decision, Finding, promote, rollback
-from stcln.champion.serve import identity
+from stcln.champion.serving import identity
 from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.storage import read_json

@@ -4,6 +4,7 @@ Its parts are those of Mitchell et al. 2019 (doi 10.1145/3287560.3287596), its f
 number comes from what the steps have written; none is computed that the scores do not hold.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def model_card(
         "## Limits", *(f"- {limit}" for limit in _limits(card, scores, labelled)),
         "## Lineage", *_lineage(record), "## Licence", licence(study),
     ]  # fmt: skip
-    return "\n".join(line if line.startswith(("|", "- ")) else f"\n{line}\n" for line in lines).strip() + "\n"
+    text = "\n".join(line if line.startswith(("|", "- ")) else f"\n{line}\n" for line in lines)
+    return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def licence(study: Study) -> str:
@@ -73,9 +75,10 @@ def _head(study: Study, scores: Scores) -> list[str]:
 def _details(study: Study, card: "Card", scores: Scores) -> list[str]:
     start = "random weights" if scores["arm"] in study.cells.scratch else "the encoder pre-trained by masking"
     labels = study.arms[scores["arm"]].labels
+    cut = ", ".join(f"{name} {value}" for name, value in card.length.items() if value) or "every date"
     return [
         f"- STCLN, size `{card.size}`, {scores['cost']['parameters']:,} parameters; ONNX, normalisation inside.",
-        f"- Cell: season {card.season}, length `{card.length_name}` ({card.length}), arm `{scores['arm']}`: it started "
+        f"- Cell: season {card.season}, length `{card.length_name}` ({cut}), arm `{scores['arm']}`: it started "
         f"from {start} and saw {labels:.0%} of the labelled training pixels. Seed {card.seed}.",
         f"- In: reflectance x 10,000 of {', '.join(card.bands)}; days since {card.season_start}; valid pixels.",
         f"- Out: logits of {', '.join(card.classes)}.",
@@ -114,7 +117,7 @@ def _data(workspace: Workspace, scores: Scores, labelled: Mapping[str, int]) -> 
 def _results(scores: Scores, agreed: Sequence[str]) -> Iterator[str]:
     seeds = scores["seeds"]
     yield (
-        f"Whole test tiles, which no part of training saw; mean ± standard deviation over {len(seeds)} seeds. The "
+        f"Whole test tiles, which no part of training saw; mean ± standard deviation over seeds ({len(seeds)}). The "
         f"agreed seasons, whose mean mIoU decides what is served: {', '.join(agreed)}."
     )
     yield from _header("season", "mIoU", "OA", "macro-F1", "kappa")
@@ -145,7 +148,7 @@ def _limits(card: "Card", scores: Scores, labelled: Mapping[str, int]) -> Iterat
         if season != own and own in tests and (fall := spread(scores, own, "miou").mean - mean) > 0:
             yield f"Worse in {season} than in {own}, which it was trained on, by {fall * 100:.1f} points of mIoU."
     if len(scores["seeds"]) < FEW:
-        yield f"{len(scores['seeds'])} seeds give no interval ({FEW} are needed): differences may be chance."
+        yield f"Seeds: {len(scores['seeds'])}; fewer than {FEW} give no interval, so that differences may be chance."
     yield f"Not tested: seasons other than {', '.join(tests)}, places other than the test tiles', other sensors."
     yield f"{card.selection}"
     yield "Confidence is not calibrated."

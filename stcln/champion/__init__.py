@@ -14,7 +14,7 @@ from stcln import runs
 from stcln.champion import history
 from stcln.champion.finding import Finding
 from stcln.champion.history import Entry, Score
-from stcln.champion.serve import Restore, revision, serve, settle
+from stcln.champion.serving import Restore, revision, serve, settle
 from stcln.errors import BadInput
 from stcln.events import Reporter
 from stcln.model_card import spread
@@ -98,7 +98,7 @@ def promote(workspace: Workspace, by: By, checks: Sequence[Finding], restore: Re
 
 
 def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> Decision:
-    """Serve an earlier version again, without training.
+    """Serve an earlier version again, without training; or finish a decision that was broken off, and no more.
 
     Args:
         workspace: Where.
@@ -113,12 +113,10 @@ def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> De
         raise BadInput("why", "a rollback needs a reason", "say why")
     with runs.alone(workspace, LOCK, wait=True):
         past = history.read(workspace)
-        wanted = _earlier(workspace, past, version)
         if _broken_off(workspace, restore):
-            said = (
-                f"{_name(past[-1])} is served: that decision, of {past[-1].when}, had been broken off and is finished"
-            )
-            return Decision(True, said, (), past[-1], revision(workspace, said))
+            said = f"{_name(past[-1])} is served again, as decided on {past[-1].when}; what lay there did not agree"
+            return Decision(True, said, (), past[-1], revision(workspace, f"Champion: {said}"))
+        wanted = _earlier(workspace, past, version)
         changes: dict[str, Any] = {
             "decision": "rollback", "when": _now(), "who": by.who, "why": by.why, "forced": False,
             "before": past[-1].version, "compared": (),
