@@ -53,13 +53,13 @@ class DvcLedger:
         earlier run with the same command and inputs made.
         """
         with self._opened() as repo:
-            loaded = {stage.name: stage for stage in repo.index.stages}
+            loaded = _stages(repo)
             return {name: self._version(repo, loaded[name]) for name in stages}
 
     def standing(self, stages: Sequence[str]) -> set[str]:
         """Those stages whose command, parameters, inputs and output are as dvc.lock has them. Restores nothing."""
         with self._opened() as repo:
-            loaded = {stage.name: stage for stage in repo.index.stages}
+            loaded = _stages(repo)
             return {name for name in stages if name in loaded and not loaded[name].changed()}
 
     def commit(self, stage: str) -> str:
@@ -145,6 +145,11 @@ def _fetched(repo: Repo, version: str) -> dict[str, str]:
     with suppress(NoRemoteError):
         repo.cloud.pull([HashInfo("md5", version)])
     return _cached(repo, version)
+
+
+def _stages(repo: Repo) -> dict[str, PipelineStage]:
+    """The stages of dvc.yaml by name; champion.dvc is none of them."""
+    return {stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
 
 
 def _inputs(stage: PipelineStage) -> dict[str, str]:

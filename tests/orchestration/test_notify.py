@@ -1,6 +1,7 @@
 """Messages reach a real web server and a real mail server; one that fails costs nothing but a line in the log."""
 
 import json
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -90,10 +91,12 @@ def test_a_mail_server_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         def handle_message(self, message: Any) -> None:
             mails.append(message)
 
-    post = Controller(Box(), hostname="127.0.0.1", port=0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    post = Controller(Box(), hostname="127.0.0.1", port=port)
     post.start()
     try:
-        port = post.server.sockets[0].getsockname()[1]
         monkeypatch.setenv("STCLN_NOTIFY", f"mailto://127.0.0.1:{port}?from=stcln@x.org&to=ada@x.org&mode=insecure")
         assert told("demo: failed", "why, with an ü") == []
     finally:
@@ -139,15 +142,15 @@ def test_a_failed_run_is_told_once_with_its_sentence(
     address: Inbox, instance: dg.DagsterInstance, tags: dict[str, str]
 ) -> None:
     """A run that another one started, tagged with its stage, is told of by that one."""
-    result = dg.materialize([broken], instance=instance, raise_on_error=False, tags=tags)
+    job = dg.Definitions([broken]).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=instance, asset_selection=[broken.key], raise_on_error=False, tags=tags)
     sensor = failure_sensor("flanders", Addresses())
     run = instance.get_run_by_id(result.run_id)
     assert run
-    events = result.filter_events(lambda event: event.is_step_failure)
     (failed,) = result.filter_events(lambda event: event.event_type is dg.DagsterEventType.RUN_FAILURE)
     context = dg.build_run_status_sensor_context(
         "failed_run", dagster_event=failed, dagster_instance=instance, dagster_run=run
-    ).for_run_failure(step_failure_events=events)
+    )
     sensor(context)
     messages = [(sent["title"], sent["message"]) for _, sent in address.inbox]
     assert messages == (
