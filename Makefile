@@ -49,4 +49,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:                       ## forget results and caches, keep the environments
-	@rm -rf data models reports .stcln .dagster .dvc/cache .dvc/tmp dvc.lock
+	@rm -rf data models reports .stcln .dagster .dvc/cache .dvc/tmp dvc.lock champion.dvc champions.yaml

@@ -11,7 +11,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", *(f"docs/{name}.md" for name in ("architecture", "study", "data", "training", "findings"))],
+    ["README.md", *(f"docs/{name}.md" for name in ("architecture", "study", "data", "training", "findings", "champion"))],
 )
 def test_every_picture_and_page_it_names_exists(page: str) -> None:
     path = ROOT / page
