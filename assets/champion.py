@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
 
 from assets.plan import OWNERS, Plan, Step
 from assets.recorded import recorded_well
@@ -100,7 +101,11 @@ def champion_rollback(plan: Plan) -> dg.AssetsDefinition:
         except BadInput as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         _tell(context, decision, plan, notifier)
-        return _result(plan, decision)
+        made = _result(plan, decision)
+        assert made.data_version is not None
+        tags = {DATA_VERSION_TAG: made.data_version.value, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+        context.log_event(dg.AssetMaterialization("champion", metadata=made.metadata, tags=tags))  # so that it shows
+        return made
 
     return champion_rollback
 

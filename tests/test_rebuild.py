@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from stcln import workspace as workspace_module
 from stcln.cli import app
 from stcln.errors import BadInput
+from stcln.evaluate import evaluate
 from stcln.events import Silent, Value
+from stcln.export import export
 from stcln.rebuild import rebuild
-from stcln.storage import digest
+from stcln.storage import digest, write_json
 from stcln.training.finetune import finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
@@ -85,6 +87,23 @@ def test_what_is_missing_on_the_way_is_named(trained: Workspace) -> None:
     shutil.rmtree(trained.pretrained)
     with pytest.raises(BadInput, match=r"models/pretrained: missing, and models/finetuned/2016/d6/pretrained was made"):
         rebuild(trained.finetuned(*CELL), trained, Silent())
+
+
+def test_the_champion_is_made_again_as_the_challenger_it_was(
+    trained: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stcln.export.write_onnx", lambda path, *_: path.write_bytes(b"onnx"))
+    monkeypatch.setattr("stcln.export.measure", lambda *_: 0.0)
+    for season in trained.study.cells.season:
+        report = {"tiles": 10, "splits": {}, "rejected_tiles": 0, "trial": None}
+        write_json(trained.season(season) / "validation.json", report)
+    evaluate(trained, *CELL, Silent())
+    export(trained, Silent())
+    trained.challenger.rename(trained.champion)
+    clean, results = rebuild(trained.champion / "MODEL_CARD.md", trained, Silent())
+    assert [result.stage for result in results] == [*ORDER, "evaluate@2016-d6-pretrained", "export"]
+    assert [result.differences for result in results] == [()] * 4
+    assert (clean / "models/challenger/model.onnx").is_file() and results[-1].path == "models/champion"
 
 
 def test_on_the_command_line_it_starts_at_the_archive(tmp_path: Path) -> None:
