@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 from stcln import workspace as workspace_module
 from stcln.cli import app
 from stcln.errors import BadInput
-from stcln.evaluate import evaluate
 from stcln.events import Silent, Value
-from stcln.export import export
 from stcln.rebuild import rebuild
-from stcln.storage import digest, write_json
+from stcln.stages import write_lineage
+from stcln.storage import digest, whole_directory, write_json
 from stcln.training.finetune import finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
@@ -90,20 +89,22 @@ def test_what_is_missing_on_the_way_is_named(trained: Workspace) -> None:
 
 
 def test_the_champion_is_made_again_as_the_challenger_it_was(
-    trained: Workspace, monkeypatch: pytest.MonkeyPatch
+    tiny_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stcln.export.write_onnx", lambda path, *_: path.write_bytes(b"onnx"))
-    monkeypatch.setattr("stcln.export.measure", lambda *_: 0.0)
-    for season in trained.study.cells.season:
-        report = {"tiles": 10, "splits": {}, "rejected_tiles": 0, "trial": None}
-        write_json(trained.season(season) / "validation.json", report)
-    evaluate(trained, *CELL, Silent())
-    export(trained, Silent())
-    trained.challenger.rename(trained.champion)
-    clean, results = rebuild(trained.champion / "MODEL_CARD.md", trained, Silent())
-    assert [result.stage for result in results] == [*ORDER, "evaluate@2016-d6-pretrained", "export"]
-    assert [result.differences for result in results] == [()] * 4
-    assert (clean / "models/challenger/model.onnx").is_file() and results[-1].path == "models/champion"
+    for name in ("reports/cells", "models/finetuned"):
+        write_json(tiny_workspace.root / name / "some.json", {})
+
+    def export(place: Workspace, reporter: Silent) -> None:
+        with whole_directory(place.challenger) as directory:
+            (directory / "model.onnx").write_bytes(b"onnx")
+            write_lineage(directory, place, "export")
+
+    export(tiny_workspace, Silent())
+    tiny_workspace.challenger.rename(tiny_workspace.champion)
+    monkeypatch.setattr("stcln.rebuild.step", lambda verb: export)
+    clean, (result,) = rebuild(tiny_workspace.champion / "model.onnx", tiny_workspace, Silent())
+    assert (result.path, result.stage, result.differences) == ("models/champion", "export", ())
+    assert (clean / "models/challenger/model.onnx").is_file()
 
 
 def test_on_the_command_line_it_starts_at_the_archive(tmp_path: Path) -> None:
