@@ -112,8 +112,8 @@ def test_a_refusal_is_no_failure_says_why_and_leaves_all_as_it_was(serving: Done
     assert result.success and not result.asset_materializations_for_node("champion")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert check.description == "refused: better on the agreed seasons: +0.1 points"
-    rows = check.metadata["findings"].value
-    assert [record.data["looked at"] for record in rows] == [  # type: ignore[union-attr]
+    rows = check.metadata["findings"].records  # type: ignore[union-attr]
+    assert [record.data["looked at"] for record in rows] == [
         "as recorded", "checks passed", "better on the agreed seasons",
     ]  # fmt: skip
     assert ((toy.root / "champions.yaml").read_text(), digest(toy.plan.workspace.champion)) == (before, champion)
