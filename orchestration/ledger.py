@@ -129,22 +129,27 @@ class DvcLedger:
 
 def _cached(repo: Repo, version: str) -> dict[str, str]:
     """The files of a directory's version by name, each where the cache has it; none unless it has all."""
-    cache = repo.cache.local
-    try:
-        tree: Any = Tree.load(cache, HashInfo("md5", version))
-    except (FileNotFoundError, ObjectFormatError):
+    cache, listed = repo.cache.local, _listed(repo, version)
+    if not all(cache.exists(file.value) for file in listed.values()):
         return {}
-    files = {"/".join(key): info.value for key, (_, info) in tree.iteritems()}
-    if not all(cache.exists(md5) for md5 in files.values()):
-        return {}
-    return {name: cache.oid_to_path(md5) for name, md5 in files.items()}
+    return {name: cache.oid_to_path(file.value) for name, file in listed.items()}
 
 
 def _fetched(repo: Repo, version: str) -> dict[str, str]:
-    """As `_cached`, after a look at the default remote."""
+    """As `_cached`, after a look at the default remote: for the list of files, then for the files."""
     with suppress(NoRemoteError):
         repo.cloud.pull([HashInfo("md5", version)])
+        repo.cloud.pull(list(_listed(repo, version).values()))
     return _cached(repo, version)
+
+
+def _listed(repo: Repo, version: str) -> dict[str, HashInfo]:
+    """The md5 of every file of a directory's version, by name; none where the cache does not have the list."""
+    try:
+        tree: Any = Tree.load(repo.cache.local, HashInfo("md5", version))
+    except (FileNotFoundError, ObjectFormatError):
+        return {}
+    return {"/".join(key): info for key, (_, info) in tree.iteritems()}
 
 
 def _stages(repo: Repo) -> dict[str, PipelineStage]:
