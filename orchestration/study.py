@@ -22,6 +22,7 @@ from orchestration.resources import Resources, resources
 from stcln.errors import BadInput
 from stcln.report.collect import METRICS
 from stcln.report.tables import Spread
+from stcln.runs import alone
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
@@ -90,8 +91,9 @@ def asset_job(plan: Plan, parts: Resources) -> dg.JobDefinition:
 
 
 def register_seasons(plan: Plan, instance: dg.DagsterInstance) -> None:
-    """Make every season of params.yaml a partition."""
-    instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
+    """Make every season of params.yaml a partition; one process at a time, since Dagster fails where two add one."""
+    with alone(plan.workspace, "register_seasons", wait=True):
+        instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
 
 
 def recorded_well(step: Step, version: str, instance: dg.DagsterInstance) -> bool:
