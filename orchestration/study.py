@@ -25,6 +25,7 @@ from orchestration.resources import Resources, resources
 from orchestration.single import Refused, asset_job, execute, reason, verdicts
 from stcln.errors import BadInput
 from stcln.report.collect import METRICS
+from stcln.runs import alone
 from stcln.spread import Spread
 from stcln.storage import read_json
 from stcln.workspace import Workspace
@@ -80,8 +81,9 @@ def materialise(
 
 
 def register_seasons(plan: Plan, instance: dg.DagsterInstance) -> None:
-    """Make every season of params.yaml a partition."""
-    instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
+    """Make every season of params.yaml a partition; one process at a time, since Dagster fails where two add one."""
+    with alone(plan.workspace, "register_seasons", wait=True):
+        instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
 
 
 def season_steps(plan: Plan, season: str) -> list[Step]:

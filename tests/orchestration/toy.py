@@ -1,12 +1,15 @@
 """Stands in for `python -m stcln` in a toy workspace: every verb writes, in a moment, files of the promised form.
 
-What it writes depends only on params.yaml and its inputs. Each run leaves a line in runs.log.
+What it writes depends only on params.yaml and its inputs. Each run leaves a line in runs.log. It lasts until the file
+that TOY_WAIT names is there.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import yaml
@@ -56,6 +59,8 @@ def scores() -> dict[str, object]:
     }  # fmt: skip
 
 
+while (go := os.environ.get("TOY_WAIT")) and not Path(go).exists():
+    time.sleep(0.02)
 cell = f"{ask.season}/{ask.length}/{ask.arm}"
 if ask.verb == "fetch":
     put(Path("data/raw/archive.txt"), json.dumps(seasons))
