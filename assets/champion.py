@@ -122,7 +122,7 @@ def _chain(plan: Plan, ledger: Ledger, context: dg.AssetExecutionContext) -> lis
     unproven = [
         str(step)
         for step in steps
-        if (version := versions[step.stage]) and not recorded_well(step, version, context.instance, context.run_id)
+        if (version := versions[step.stage]) and not recorded_well(step, version, context.instance, context.run.run_id)
     ]
     stands = f"stale: {', '.join(stale)}; run the study" if stale else f"{len(steps)} steps from archive to challenger"
     passed = f"no run that ended well recorded {', '.join(unproven)}; run the study" if unproven else "none blocked"
