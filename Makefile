@@ -16,7 +16,7 @@ demo: $(VENV)/ready          ## materialise the whole demo study through Dagster
 	@python -m orchestration.study
 
 test: $(VENV)/ready          ## every test
-	@tests/containers/install
+	@tests/install
 	@python -m pytest -q -n auto --dist loadscope
 
 ui: $(VENV)/ready            ## the Dagster UI on 127.0.0.1:3000
@@ -49,4 +49,4 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:                       ## forget results and caches, keep the environments
-	@rm -rf data models reports .stcln .dagster .dvc/cache .dvc/tmp dvc.lock
+	@rm -rf data models reports .stcln .dagster .dvc/cache .dvc/tmp dvc.lock champion.dvc champions.yaml

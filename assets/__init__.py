@@ -1,5 +1,7 @@
 """The study as Dagster assets: one asset a stage of dvc.yaml, one family an arm, and the checks that gate them.
 
+Two more decide what is served, and are no stages (`assets.champion`).
+
 Thin on purpose: an asset names its stage and shows its output. What a stage does stands in `stcln`; how it is run and
 recorded is handed in (`assets.stage`). Nothing here knows DVC, processes or `orchestration`.
 """
@@ -7,7 +9,8 @@ recorded is handed in (`assets.stage`). Nothing here knows DVC, processes or `or
 import dagster as dg
 
 from assets.ablation import ablation
-from assets.champion_onnx import champion_onnx
+from assets.challenger_onnx import challenger_onnx
+from assets.champion import champion, champion_rollback
 from assets.checks import checks
 from assets.cross_year_report import cross_year_report
 from assets.evaluation import evaluation
@@ -30,7 +33,9 @@ def assets(plan: Plan) -> list[dg.AssetsDefinition]:
         *families,
         *([ablation(plan)] if plan.variants else []),
         cross_year_report(plan),
-        champion_onnx(plan),
+        challenger_onnx(plan),
+        champion(plan),
+        champion_rollback(plan),
     ]
 
 

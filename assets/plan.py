@@ -104,7 +104,7 @@ class Plan:
         key = dg.AssetKey("ablation")
         steps += [Step(name_of("ablate", variant=v), key, v, {"variant": v}) for v in self.variants]
         steps += [Step(name_of("report"), dg.AssetKey("cross_year_report"))]
-        return [*steps, Step(name_of("export"), dg.AssetKey("champion_onnx"))]
+        return [*steps, Step(name_of("export"), dg.AssetKey("challenger_onnx"))]
 
 
 def family_name(family: str, arm: str) -> str:

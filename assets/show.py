@@ -166,18 +166,20 @@ def page(workspace: Workspace) -> Path:
     return (workspace.report.parent if here else workspace.report) / "index.html"
 
 
-def champion(workspace: Workspace) -> Shown:
-    """Of the champion: its cell and card, and the scores of its seed and its cell, means over all seasons tested."""
-    card, study = read_json(workspace.champion / "card.json"), workspace.study
+def challenger(workspace: Workspace) -> Shown:
+    """Of the challenger: its cell and cards, and the scores of its seed and its cell, means over the agreed seasons."""
+    home, study = workspace.challenger, workspace.study
+    card = read_json(home / "card.json")
     return {
         **numbers(card["metrics"]),
         "season": card["season"],
         "length": card["length_name"],
         "study": study.name,
-        "seasons": ", ".join(study.cells.season),
+        "seasons": ", ".join(study.agreed),
         "simulated": simulated(workspace),
+        "model_card": dg.MetadataValue.md((home / "MODEL_CARD.md").read_text()),
         "card": dg.MetadataValue.json(card),
-        **_lies(workspace.champion),
+        **_lies(home),
     }
 
 
@@ -190,7 +192,7 @@ SHOW: Mapping[str, Callable[..., Shown]] = {
     "evaluate": scores,
     "ablate": variant,
     "report": report,
-    "export": champion,
+    "export": challenger,
 }
 """What shows the output of a verb, given the workspace and the stage's keys."""
 

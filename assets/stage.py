@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
@@ -11,6 +13,9 @@ Metadata = Mapping[str, Any]
 
 class Ledger(Protocol):
     """Knows what every stage runs, and which version of its output stands."""
+
+    def held(self, stage: str) -> AbstractContextManager[None]:
+        """Hold the stage for the length of the block; whoever else wants to materialise it waits."""
 
     def argv(self, stage: str) -> list[str]:
         """The command of a stage (`finetune@2017-d12-pretrained`), as words, its parameters resolved."""
@@ -26,6 +31,20 @@ class Ledger(Protocol):
 
     def commit(self, stage: str) -> str:
         """Record the output that a run of the stage has just written; gives its version."""
+
+    def restore(self, version: str, place: Path) -> None:
+        """Put the files of an output of some time, by its version, into an empty directory.
+
+        Raises:
+            BadInput: Neither cache nor remote has them.
+        """
+
+
+class Notifier(Protocol):
+    """Tells people who are not looking."""
+
+    def tell(self, title: str, text: str, log: Callable[[str], None]) -> None:
+        """Send a message to whoever asked for it; what cannot be sent is logged, and nothing is raised."""
 
 
 class Runner(Protocol):
@@ -61,15 +80,16 @@ def materialise(
         A result whose data version is the ledger's. What `describe` gives stands first, and over the step's summary.
     """
     began = time.perf_counter()
-    version = None if again else ledger.version(stage)
     summary: Metadata = {}
-    if computed := version is None:
-        summary = runner.run(stage, ledger.argv(stage), context)
-        version = ledger.commit(stage)
-    else:
-        context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")
-    assert version is not None
-    shown = describe()
+    with ledger.held(stage):
+        version = None if again else ledger.version(stage)
+        if computed := version is None:
+            summary = runner.run(stage, ledger.argv(stage), context)
+            version = ledger.commit(stage)
+        else:
+            context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")
+        assert version is not None
+        shown = describe()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={

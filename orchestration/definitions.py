@@ -12,6 +12,7 @@ import dagster as dg
 from assets import Plan, assets, checks
 from orchestration.home import workspace_root
 from orchestration.jobs import jobs
+from orchestration.notify import failure_sensor
 from orchestration.resources import Resources, resources
 from orchestration.schedules import running_season
 from orchestration.sensors import ledger_sensor, new_season_sensor
@@ -37,7 +38,11 @@ def build_defs(root: Path, parts: Resources | None = None) -> dg.Definitions:
         asset_checks=checks(plan),
         resources={**parts},
         jobs=[study, season],
-        sensors=[ledger_sensor(plan), new_season_sensor(plan, season)],
+        sensors=[
+            ledger_sensor(plan),
+            new_season_sensor(plan, season),
+            failure_sensor(plan.study.name, parts["notifier"]),
+        ],
         schedules=[running_season(plan, season)],
         executor=dg.in_process_executor,
     )

@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets import Plan
 from assets.plan import SEASONS
+from orchestration.champion import settled
 from orchestration.resources import Resources
 from orchestration.study import cell_steps, materialise, season_steps
 from stcln.storage import read_json
@@ -28,9 +29,11 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
 
     @dg.op
     def run_study(context: dg.OpExecutionContext) -> int:
-        """Materialise whatever of the study is due and does not stand; gives the number of runs."""
+        """Materialise what of the study is due and does not stand, let the challenger ask to be served; runs made."""
         now = Plan(Workspace(root))
-        return materialise(now, now.steps(), context.instance, resources, context.log.info)
+        runs = materialise(now, now.steps(), context.instance, resources, context.log.info)
+        context.log.info(f"champion: {settled(now, context.instance, resources)}")
+        return runs
 
     @dg.op
     def run_season(context: dg.OpExecutionContext, config: SeasonConfig) -> int:
@@ -42,7 +45,10 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
             context.log.warning(read_json(found)["reason"])
         return runs + materialise(now, cell_steps(now, season), context.instance, resources, say)
 
-    @dg.job(description="The whole study: every asset and partition that is due and does not stand, upstream first.")
+    @dg.job(
+        description="The whole study: all that is due and does not stand, upstream first; then a decision about the "
+        "champion."
+    )
     def study() -> None:
         run_study()
 

@@ -4,23 +4,33 @@ Nothing is run here. DVC's own `repro` is never called, since siblings would wai
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
+from dvc.config import NoRemoteError
 from dvc.dependency.base import DependencyDoesNotExistError
-from dvc.repo import Repo, lock_repo
+from dvc.dvcfile import ProjectFile
+from dvc.repo import Repo
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.loader import StageLoader
+from dvc.stage.serialize import to_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
 
+from orchestration.lockfile import LockFile
+from orchestration.turns import in_turn, stage_held
 from stcln.errors import BadInput
 
 
 class DvcLedger:
     """The ledger of a workspace.
 
-    Each use opens the repository anew and waits for its lock, so that no cache is stale and commits stand in a line.
+    Each use opens the repository anew in its turn, so that no cache is stale and commits stand in a line.
 
     Args:
         root: The workspace.
@@ -28,14 +38,22 @@ class DvcLedger:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock = LockFile(root / "dvc.lock")
         self._asked: dict[str, dict[str, str]] = {}
+
+    def held(self, stage: str) -> AbstractContextManager[None]:
+        """Hold a stage while it is materialised; whoever else in this workspace wants to waits, and then it stands."""
+        return stage_held(self.root, stage)
 
     def argv(self, stage: str) -> list[str]:
         """The words of a stage's command; what it depends on is remembered until its commit."""
-        with self._opened() as repo:
-            found = self._load(repo, stage)
+
+        def ask(repo: Repo) -> list[str]:
+            found = self._load(repo, [stage])[stage]
             self._asked[stage] = _inputs(found)
             return shlex.split(found.cmd)
+
+        return in_turn(self.root, ask)
 
     def version(self, stage: str) -> str | None:
         """DVC's md5 of the stage's output if the stage is unchanged, else None. See `versions`."""
@@ -47,15 +65,20 @@ class DvcLedger:
         As `dvc repro` would, it restores what the cache holds: an output that is missing or changed, and what an
         earlier run with the same command and inputs made.
         """
-        with self._opened() as repo:
-            loaded = {stage.name: stage for stage in repo.index.stages}
+
+        def look(repo: Repo) -> dict[str, str | None]:
+            loaded = self._load(repo, stages)
             return {name: self._version(repo, loaded[name]) for name in stages}
+
+        return in_turn(self.root, look)
 
     def standing(self, stages: Sequence[str]) -> set[str]:
         """Those stages whose command, parameters, inputs and output are as dvc.lock has them. Restores nothing."""
-        with self._opened() as repo:
-            loaded = {stage.name: stage for stage in repo.index.stages}
-            return {name for name in stages if name in loaded and not loaded[name].changed()}
+
+        def look(repo: Repo) -> set[str]:
+            return {name for name, stage in self._load(repo, stages).items() if not stage.changed()}
+
+        return in_turn(self.root, look)
 
     def commit(self, stage: str) -> str:
         """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output.
@@ -63,33 +86,54 @@ class DvcLedger:
         Raises:
             BadInput: An input or parameter is no longer what it was when the command was asked for.
         """
-        with self._opened() as repo:
-            asked = self._asked.pop(stage, None)
-            now = _inputs(self._load(repo, stage)) if asked else {}
-            if changed := [name for name, version in (asked or {}).items() if now.get(name) != version]:
+
+        def record(repo: Repo) -> str:
+            found, asked = self._load(repo, [stage])[stage], self._asked.get(stage, {})
+            now = _inputs(found) if asked else {}
+            if changed := [name for name, version in asked.items() if now.get(name) != version]:
                 raise BadInput(f"stage {stage}", f"{changed[0]} was changed while it ran", "materialise it again")
-            return self._commit(repo, stage)
+            return self._commit(found)
 
-    def _load(self, repo: Repo, stage: str) -> PipelineStage:
-        return repo.stage.load_one(path=str(self.root / "dvc.yaml"), name=stage)
+        try:
+            return in_turn(self.root, record)
+        finally:
+            self._asked.pop(stage, None)
 
-    @contextmanager
-    def _opened(self) -> Iterator[Repo]:
-        with (
-            chdir(self.root),
-            Repo(str(self.root), _wait_for_lock=True) as repo,
-            lock_repo(repo),
-        ):  # run-cache asks for the cwd
-            yield repo
+    def restore(self, version: str, place: Path) -> None:
+        """Put the files of an output of some time, by DVC's md5 of it, into an empty directory.
 
-    def _commit(self, repo: Repo, stage: str) -> str:
-        (found,) = repo.commit(f"{self.root / 'dvc.yaml'}:{stage}", force=True)
-        return _md5(found)
+        Raises:
+            BadInput: Neither the cache nor the default remote has them.
+        """
+
+        def bring(repo: Repo) -> None:
+            files = _cached(repo, version) or _fetched(repo, version)
+            if not files:
+                problem = f"version {version} is in neither cache nor remote"
+                raise BadInput(place.parent, problem, "`dvc fetch` it from where it was pushed, or name another")
+            for name, source in files.items():
+                target = place / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+        in_turn(self.root, bring)
+
+    def _load(self, repo: Repo, stages: Sequence[str]) -> dict[str, PipelineStage]:
+        """Stages of dvc.yaml with what dvc.lock says of them: of these alone, so that others cost nothing."""
+        pipeline = ProjectFile(repo, str(self.root / "dvc.yaml"))
+        found = StageLoader(pipeline, pipeline.contents, {"stages": self._lock.read(stages)})
+        return {name: found[name] for name in stages if name in found}
+
+    def _commit(self, stage: PipelineStage) -> str:
+        stage.save()
+        stage.commit()
+        self._lock.put(stage.name, to_lockfile(stage)[stage.name])
+        return _md5(stage)
 
     def _version(self, repo: Repo, stage: PipelineStage) -> str | None:
         if not stage.changed():
             return _md5(stage)
-        return self._commit(repo, stage.name) if self._restored(repo, stage) else None
+        return self._commit(stage) if self._restored(repo, stage) else None
 
     def _restored(self, repo: Repo, stage: PipelineStage) -> bool:
         """Bring back from the cache what a run of the stage on these inputs made; whether there was such a run."""
@@ -104,6 +148,31 @@ class DvcLedger:
         stage.remove_outs()
         repo.stage_cache.restore(stage)
         return True
+
+
+def _cached(repo: Repo, version: str) -> dict[str, str]:
+    """The files of a directory's version by name, each where the cache has it; none unless it has all."""
+    cache, listed = repo.cache.local, _listed(repo, version)
+    if not all(cache.exists(file.value) for file in listed.values()):
+        return {}
+    return {name: cache.oid_to_path(file.value) for name, file in listed.items()}
+
+
+def _fetched(repo: Repo, version: str) -> dict[str, str]:
+    """As `_cached`, after a look at the default remote: for the list of files, then for the files."""
+    with suppress(NoRemoteError):
+        repo.cloud.pull([HashInfo("md5", version)])
+        repo.cloud.pull(list(_listed(repo, version).values()))
+    return _cached(repo, version)
+
+
+def _listed(repo: Repo, version: str) -> dict[str, HashInfo]:
+    """The md5 of every file of a directory's version, by name; none where the cache does not have the list."""
+    try:
+        tree: Any = Tree.load(repo.cache.local, HashInfo("md5", version))
+    except (FileNotFoundError, ObjectFormatError):
+        return {}
+    return {"/".join(key): info for key, (_, info) in tree.iteritems()}
 
 
 def _inputs(stage: PipelineStage) -> dict[str, str]:

@@ -1,11 +1,12 @@
-"""What the assets are given: the ledger and the runner of this deployment."""
+"""What the assets are given: the ledger, the runner and the notifier of this deployment."""
 
 from pathlib import Path
 from typing import TypedDict
 
-from assets.stage import Ledger, Runner
+from assets.stage import Ledger, Notifier, Runner
 from orchestration.deployment import deployment
 from orchestration.ledger import DvcLedger
+from orchestration.notify import Addresses
 from orchestration.runners import RUNNERS
 
 
@@ -14,6 +15,7 @@ class Resources(TypedDict):
 
     ledger: Ledger
     runner: Runner
+    notifier: Notifier
 
 
 def resources(root: Path) -> Resources:
@@ -23,4 +25,4 @@ def resources(root: Path) -> Resources:
         BadInput: STCLN_DEPLOYMENT names a file that is missing or is none.
     """
     place = deployment()
-    return Resources(ledger=DvcLedger(root), runner=RUNNERS[place.runner](root, place))
+    return Resources(ledger=DvcLedger(root), runner=RUNNERS[place.runner](root, place), notifier=Addresses())

@@ -3,7 +3,11 @@
 Imports `dagster_pipes` and `stcln` only, so that an image for steps needs nothing else of Dagster.
 """
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from dagster_pipes import PipesContext, open_dagster_pipes
@@ -43,6 +47,13 @@ def _line(message: str, values: Mapping[str, Value] | None) -> str:
     return "  ".join([message, *parts])
 
 
+def _outlives(parent: int) -> None:
+    """End as a cancelled step does when the run is gone: its next try would find the stage held."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _check_code(pipes: PipesContext, argv: Sequence[str]) -> None:
     """Refuse to run other code than the stage is recorded with; a runner elsewhere says which that is."""
     expected = pipes.extras.get("code")
@@ -57,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 2 for bad input, whose sentence is logged; 130 or 143 for a run that was cancelled.
     """
+    threading.Thread(target=_outlives, args=(os.getppid(),), daemon=True).start()
     with signals(), open_dagster_pipes() as pipes, Terminal() as terminal:
         try:
             _check_code(pipes, argv)

@@ -1,7 +1,8 @@
 """The whole study in one command, without a daemon: `python -m orchestration.study`.
 
 Every asset partition is materialised behind all that it reads, each in a Dagster run of its own, in this process,
-recorded in the workspace's Dagster home; the UI shows them afterwards. What stands and is recorded is passed over.
+recorded in the workspace's Dagster home; the UI shows them afterwards. What stands and is recorded is passed over. At
+the end the challenger may become champion.
 """
 
 import logging
@@ -13,30 +14,28 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import extract_data_version_from_entry
 
-from assets import Plan, assets, checks
+from assets import Plan
 from assets.plan import SEASONS, Step
+from assets.recorded import recorded_well
 from assets.show import page
+from orchestration.champion import settled
 from orchestration.home import make_home, workspace_root
+from orchestration.notify import Addresses
 from orchestration.resources import Resources, resources
 from orchestration.seasons.due import step_waits
+from orchestration.single import Refused, asset_job, execute, reason, verdicts
 from stcln.errors import BadInput
 from stcln.report.collect import METRICS
-from stcln.report.tables import Spread
 from stcln.runs import alone
+from stcln.spread import Spread
 from stcln.storage import read_json
 from stcln.workspace import Workspace
 
 Say = Callable[[str], None]
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ADVICE = dg.AssetKey("season_drift")
 SHARED = ("raw_archive", "season_store", "pretrained_encoder", "season_drift")
 AGAIN = {"ops": {"raw_archive": {"config": {"again": True}}}}
-
-
-class Refused(Exception):  # noqa: N818 - it is a verdict
-    """A step failed or a blocking check did not pass; the message says which and why."""
 
 
 def materialise(
@@ -88,39 +87,22 @@ def _materialise(
             continue
         say(f"[{number}/{len(steps)}] {step}")
         began = time.perf_counter()
-        result = job.execute_in_process(
-            run_config={**QUIET, **(AGAIN if again else {})}, instance=instance, partition_key=step.partition,
-            asset_selection=[step.asset], raise_on_error=False, tags={"stcln/stage": step.stage},
-        )  # fmt: skip
+        result = execute(job, instance, step.asset, AGAIN if again else {}, step.partition, step.stage)
         runs += 1
-        for line in _verdicts(result):
+        for line in verdicts(result):
             say(f"    {line}")
         if not result.success and step.asset == ADVICE:
-            say(f"    no advice: {_reason(result)}")
+            say(f"    no advice: {reason(result)}")
         elif not result.success:
-            raise Refused(f"{step}: {_reason(result)}")
+            raise Refused(f"{step}: {reason(result)}")
         say(f"    {time.perf_counter() - began:.1f} s")
     return runs
 
 
-def asset_job(plan: Plan, parts: Resources) -> dg.JobDefinition:
-    """The job of which any asset partition is a part, checks included."""
-    defs = dg.Definitions(assets(plan), asset_checks=checks(plan), resources={**parts})
-    return defs.resolve_implicit_global_asset_job_def()
-
-
 def register_seasons(plan: Plan, instance: dg.DagsterInstance) -> None:
-    """Make every season of params.yaml a partition."""
-    instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
-
-
-def recorded_well(step: Step, version: str, instance: dg.DagsterInstance) -> bool:
-    """Whether a run that ended well has recorded this version of a step's output, so that its checks let it pass."""
-    record = instance.get_latest_data_version_record(step.asset, partition_key=step.partition)
-    if record is None or extract_data_version_from_entry(record.event_log_entry) != dg.DataVersion(version):
-        return False
-    run = instance.get_run_by_id(record.run_id)
-    return run is not None and run.is_success
+    """Make every season of params.yaml a partition; one process at a time, since Dagster fails where two add one."""
+    with alone(plan.workspace, "register_seasons", wait=True):
+        instance.add_dynamic_partitions(SEASONS, list(plan.study.cells.season))
 
 
 def season_steps(plan: Plan, season: str) -> list[Step]:
@@ -146,25 +128,6 @@ def cell_steps(plan: Plan, season: str) -> list[Step]:
     ]
 
 
-def _verdicts(result: dg.ExecuteInProcessResult) -> list[str]:
-    """A line for every check that did not pass."""
-    return [
-        f"check {found.check_name}: {found.severity.value}, {found.description}"
-        for found in result.get_asset_check_evaluations()
-        if not found.passed
-    ]
-
-
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            failed = data.user_failure_data
-            text = failed.description if failed else data.error and (data.error.cause or data.error).message
-            return str(text).strip()
-    return "the run failed; the Dagster UI shows why"
-
-
 def main() -> int:
     """Materialise the study of the workspace, print its headline, its table and where its report lies."""
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -173,14 +136,17 @@ def main() -> int:
     plan = Plan(Workspace(workspace_root()))
     began = time.perf_counter()
     try:
-        steps = plan.steps()
+        steps, parts = plan.steps(), resources(plan.workspace.root)
         say(f"study {plan.study.name}: {len(steps)} assets and partitions in {plan.workspace.root}")
         with dg.DagsterInstance.from_config(str(make_home(plan.workspace.root))) as instance:
-            runs = materialise(plan, steps, instance, resources(plan.workspace.root), say)
+            runs = materialise(plan, steps, instance, parts, say)
+            decided = settled(plan, instance, parts)
     except (BadInput, Refused) as error:
         print(f"study: {error}", file=sys.stderr)
+        Addresses().tell(f"{plan.workspace.root.name}: the study failed", str(error), say)
         return 2
     say(brief(read_json(plan.workspace.report / "report.json")))
+    say(f"champion: {decided}")
     say(f"report: {page(plan.workspace)}")
     say(f"{len(steps) - runs} of {len(steps)} stood or were not due, {runs} run, {time.perf_counter() - began:.0f} s")
     return 0

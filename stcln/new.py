@@ -76,7 +76,7 @@ def make(root: Path, study: str, source: str | None) -> None:
 def refresh(root: Path) -> None:
     """Render dvc.yaml and code.yaml of a workspace for the installed stcln, and let DVC ignore unfinished output.
 
-    What an older params.yaml lacks, of the data set or of drift, is written into it: DVC tracks no field left out.
+    Fields that an older params.yaml lacks are written into it: DVC tracks no field that is left out.
 
     Raises:
         BadInput: There is no study.
@@ -91,15 +91,17 @@ def refresh(root: Path) -> None:
 
 
 def _write_tracked(path: Path, study: Study) -> None:
-    """Write `drift`, and those fields of `dataset` that DVC tracks, where they stand at their default unwritten."""
+    """Write those fields that DVC tracks and that stand at their default because nobody wrote them."""
     values = study.model_dump(mode="json")["dataset"]
     values["only"] = study.dataset.only.model_dump(mode="json", exclude_defaults=True)
-    text = yaml.safe_load(path.read_text())
-    written = text["dataset"]
+    found = yaml.safe_load(path.read_text())
+    written = found["dataset"]
     tracked = [field.removeprefix("dataset.") for field in ARCHIVE]
     if absent := {field: values[field] for field in tracked if field not in written}:
         change(path, "dataset", lambda dataset: dataset.update(absent))
-    if "drift" not in text:
+    if "champion" not in found:
+        change(path, "champion", lambda champion: champion.update(seasons=[]))
+    if "drift" not in found:
         change(path, "drift", lambda drift: drift.update(study.drift.model_dump(mode="json")))
 
 

@@ -18,6 +18,8 @@ from stcln.lineage import NAME, Node, trace
 from stcln.verbs import step
 from stcln.workspace import CODE, Workspace, code_digest
 
+CHAMPION = "models/champion"
+
 
 @dataclass(frozen=True)
 class Rebuilt:
@@ -64,7 +66,7 @@ def rebuild(path: Path, workspace: Workspace, reporter: Reporter) -> tuple[Path,
             _link(workspace.root.resolve() / node.path, clean.root / node.path)
     results = []
     for done, node in enumerate(made, 1):
-        if not (clean.root / node.path / NAME).exists():
+        if not (_made(node, clean) / NAME).exists():
             _run(node, workspace, clean, reporter)
         results.append(Rebuilt(node.path, _record(node)["stage"], tuple(_differences(node, clean))))
         told = "differs from" if results[-1].differences else "the same as"
@@ -128,9 +130,16 @@ def _run(node: Node, workspace: Workspace, clean: Workspace, reporter: Reporter)
     step(record["verb"])(place, *_keys(node).values(), reporter)
 
 
+def _made(node: Node, clean: Workspace) -> Path:
+    """Where a node's stage writes in the clean workspace; the champion is a challenger of some time."""
+    return clean.challenger if node.path == CHAMPION else clean.root / node.path
+
+
 def _keys(node: Node) -> dict[str, str]:
     """The season, length and arm, or the variant, that an output's path names."""
     writes = stages.STAGES[_record(node)["stage"].partition("@")[0]].writes
+    if node.path == CHAMPION:
+        return {}
     pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(writes))
     match = re.fullmatch(pattern, node.path)
     if match is None:
@@ -139,7 +148,7 @@ def _keys(node: Node) -> dict[str, str]:
 
 
 def _differences(node: Node, clean: Workspace) -> Iterator[str]:
-    was, now = _record(node)["outputs"], storage.read_json(clean.root / node.path / NAME)["outputs"]
+    was, now = _record(node)["outputs"], storage.read_json(_made(node, clean) / NAME)["outputs"]
     for name in sorted({*was, *now}):
         if was.get(name) != now.get(name):
             yield f"{node.path}/{name}: recorded {was.get(name, 'nothing')}, rebuilt {now.get(name, 'nothing')}"

@@ -85,7 +85,11 @@ STAGES: dict[str, Stage] = {
         ("name", "title", "seed", "dataset", "cells", "lengths", "arms", "method", "pretrain", "finetune"),
         ("reports/cells", "models/pretrained", "models/finetuned", "data/seasons"), "reports/study",
     ),
-    "export": Stage("export", (), ("cells",), ("reports/cells", "models/finetuned"), "models/champion"),
+    "export": Stage(
+        "export", (),
+        ("name", "title", "dataset", "splits", "cells", "lengths", "arms", "method", "pretrain", "champion"),
+        ("reports/cells", "models/finetuned", "data/seasons"), "models/challenger",
+    ),
 }  # fmt: skip
 
 HEADER = """\

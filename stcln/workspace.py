@@ -26,8 +26,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "evaluate": (*SEE, "evaluate"),
     "ablate": (*TRAIN, "ablation", "evaluate", "meter.py", "runs.py"),
     "drift": (*SEE, "drift"),
-    "report": (*READ, "data/lengths.py", "meter.py", "palette.py", "report", "runs.py"),
-    "export": ("export.py", "model", "palette.py"),
+    "report": (*READ, "data/lengths.py", "meter.py", "palette.py", "report", "runs.py", "spread.py"),
+    "export": ("export.py", "model", "model_card.py", "palette.py", "spread.py"),
     "predict": (
         *READ, "data/lengths.py", "data/readers/__init__.py", "data/readers/blocks.py", "data/readers/cube.py",
         "data/readers/reading.py", "geotiff.py", "model", "palette.py", "predict.py",
@@ -87,8 +87,13 @@ class Workspace:
         return self.root / "reports/study"
 
     @property
+    def challenger(self) -> Path:
+        """The study's best model, exported: what may become champion."""
+        return self.root / "models/challenger"
+
+    @property
     def champion(self) -> Path:
-        """The exported model that is served."""
+        """The model that is served, put there by a decision and by no stage."""
         return self.root / "models/champion"
 
     def resume(self, stage: str) -> Path:

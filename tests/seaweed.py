@@ -66,9 +66,14 @@ class Seaweed:
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
-        if self.process and self.process.poll() is None:
+        if self.process and self.alive:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
 
     def bucket(self, name: str) -> str:
         """Make a bucket; returns `s3://<name>`."""

@@ -59,8 +59,7 @@ for module in pkgutil.walk_packages(stcln.__path__, "stcln."):
 
 
 def test_a_step_needs_only_pipes_and_stcln() -> None:
-    standard = {"sys", "collections"}
-    assert roots(ROOT / "orchestration/step.py") - standard == {"dagster_pipes", "stcln"}
+    assert roots(ROOT / "orchestration/step.py") - sys.stdlib_module_names == {"dagster_pipes", "stcln"}
 
 
 @pytest.mark.parametrize("name", ["fetch", "prepare", "store", "simulate", "readers"])

@@ -117,8 +117,8 @@ def test_an_update_writes_the_fields_that_dvc_tracks_and_an_older_study_lacks(tm
     make(tmp_path / "w", "flanders", None)
     params = tmp_path / "w/params.yaml"
     text = params.read_text()
-    older = [line for line in text.splitlines() if not line.startswith(("  linked:", "  only:"))]
-    assert len(older) == len(text.splitlines()) - 2
+    older = [line for line in text.splitlines() if not line.startswith(("  linked:", "  only:", "champion:"))]
+    assert len(older) == len(text.splitlines()) - 3
     params.write_text("\n".join(older) + "\n")
     refresh(tmp_path / "w")
     assert [line for line in older if "#" in line] == [line for line in params.read_text().splitlines() if "#" in line]

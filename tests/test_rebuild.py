@@ -14,7 +14,8 @@ from stcln.cli import app
 from stcln.errors import BadInput
 from stcln.events import Silent, Value
 from stcln.rebuild import rebuild
-from stcln.storage import digest
+from stcln.stages import write_lineage
+from stcln.storage import digest, whole_directory, write_json
 from stcln.training.finetune import finetune
 from stcln.training.pretrain import pretrain
 from stcln.workspace import Workspace
@@ -85,6 +86,25 @@ def test_what_is_missing_on_the_way_is_named(trained: Workspace) -> None:
     shutil.rmtree(trained.pretrained)
     with pytest.raises(BadInput, match=r"models/pretrained: missing, and models/finetuned/2016/d6/pretrained was made"):
         rebuild(trained.finetuned(*CELL), trained, Silent())
+
+
+def test_the_champion_is_made_again_as_the_challenger_it_was(
+    tiny_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("reports/cells", "models/finetuned"):
+        write_json(tiny_workspace.root / name / "some.json", {})
+
+    def export(place: Workspace, reporter: Silent) -> None:
+        with whole_directory(place.challenger) as directory:
+            (directory / "model.onnx").write_bytes(b"onnx")
+            write_lineage(directory, place, "export")
+
+    export(tiny_workspace, Silent())
+    tiny_workspace.challenger.rename(tiny_workspace.champion)
+    monkeypatch.setattr("stcln.rebuild.step", lambda verb: export)
+    clean, (result,) = rebuild(tiny_workspace.champion / "model.onnx", tiny_workspace, Silent())
+    assert (result.path, result.stage, result.differences) == ("models/champion", "export", ())
+    assert (clean / "models/challenger/model.onnx").is_file()
 
 
 def test_on_the_command_line_it_starts_at_the_archive(tmp_path: Path) -> None:

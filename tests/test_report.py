@@ -15,7 +15,8 @@ from stcln.report.collect import collect
 from stcln.report.differences import differences, drops
 from stcln.report.finding import headline
 from stcln.report.page import page
-from stcln.report.tables import Spread, table
+from stcln.report.tables import table
+from stcln.spread import Spread
 from stcln.workspace import Workspace
 
 

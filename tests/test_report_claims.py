@@ -12,7 +12,7 @@ from stcln.report.differences import differences, numbers
 from stcln.report.finding import headline
 from stcln.report.markdown import markdown, summary
 from stcln.report.page import page
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 from stcln.workspace import Workspace
 
 

@@ -1,6 +1,6 @@
 """Evaluation of a cell: its models on the whole test tiles of its own season and of every other one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from stcln.model.checkpoint import REMEDY, Card, load_classifier
 from stcln.model.compute import Device, pick
 from stcln.model.cost import parameters
 from stcln.model.network import STCLN
-from stcln.model.windows import predict_tile
+from stcln.model.windows import Predictor, predict_tile
 from stcln.stages import evaluate_stage, write_lineage
 from stcln.storage import read_json, whole_directory, write_json
 from stcln.study import Length, Method
@@ -38,12 +38,12 @@ class Model:
     """A trained seed.
 
     Attributes:
-        network: In evaluation mode, on the device.
+        network: In evaluation mode, on the device; or a function that stands in for it.
         card: What it must be fed.
         history: Of its training.
     """
 
-    network: STCLN
+    network: STCLN | Predictor
     card: Card
     history: dict[str, Any]
 
@@ -112,13 +112,30 @@ def evaluate(workspace: Workspace, season: str, length: str, arm: str, reporter:
         scores = {
             **keys, "simulated": stores[0].simulated, "classes": list(stores[0].classes),
             "selection": models[0].history["selection"],
-            "cost": {"parameters": parameters(models[0].network), **spent.counts()},
+            "cost": {"parameters": parameters(models[0].card.network()), **spent.counts()},
             "seeds": [_seed(*pair) for pair in zip(models, tests, strict=True)],
         }  # fmt: skip
         write_json(part / "scores.json", scores)
         np.savez_compressed(part / "maps.npz", allow_pickle=False, **maps)
         write_lineage(part, workspace, evaluate_stage(study, arm), **keys)
     return _summary(tests, season) | spent.seconds(len(models))
+
+
+def score(model: Model, workspace: Workspace, seasons: Sequence[str], reporter: Reporter) -> dict[str, dict[str, Any]]:
+    """A model, such as a served one, on the study's test tiles of some seasons: by season, what `evaluate` writes.
+
+    Raises:
+        BadInput: A store is missing or does not fit the model, or no test pixel has a class.
+    """
+    study, results = workspace.study, {}
+    for season in seasons:
+        store = SeasonStore.open(workspace.season(season))
+        selections = select(store, study, "test", reporter)
+        trial = _Trial(store, selections, _scaled([model], store, selections), pick(study.compute), Spent())
+        for done, _ in enumerate(trial.run(), 1):
+            reporter.progress(f"tile of {season}", done, len(selections))
+        (results[season],) = trial.results()
+    return results
 
 
 class _Trial:

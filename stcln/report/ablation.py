@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcln.errors import BadInput
-from stcln.report.tables import FEW, Spread
+from stcln.spread import FEW, Spread
 from stcln.storage import read_json
 from stcln.study import Study
 from stcln.workspace import Workspace

@@ -12,7 +12,7 @@ from stcln.report import figures, html
 from stcln.report.ablation import PLACES, Variant, read
 from stcln.report.ablation_words import READING, Answer, Row, answers
 from stcln.report.collect import Results
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 TITLE = "Ablation"
 WORTH = "Pretrained minus scratch, equal labels, in points; above 0, pre-training is better"

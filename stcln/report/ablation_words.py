@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stcln.report.ablation import PLACES, Gain, Line, Variant, gains, lines, read
 from stcln.report.collect import Results
 from stcln.report.differences import points
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 Row = list[tuple[str, bool]]
 """A text a column, each with whether it is a difference whose interval leaves out 0."""

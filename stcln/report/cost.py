@@ -13,7 +13,7 @@ from stcln.meter import SOURCE, WATTS
 from stcln.report import html
 from stcln.report.collect import Results
 from stcln.report.measured import Measured, Taken, three
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 HEAD = (

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcln.report.collect import Results
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 GAINS = ("pretrained arm", "scratch arm", "length", "trained → tested")
 FALLS = ("arm", "length", "tested on\n(own)", "trained on\n(other)")

@@ -6,7 +6,7 @@ from stcln import palette
 from stcln.report import figures, html, words
 from stcln.report import maps as images
 from stcln.report.collect import Results
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 MATRICES = 8  # confusion matrices on the page
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stcln import palette
 from stcln.report.collect import Results, Test
-from stcln.report.tables import Spread
+from stcln.spread import Spread
 
 INK, RULE, QUIET = "#1c2024", "#d9dde1", "#5d666e"  # the page's colours; SVG takes the variables of these names
 STYLE: dict[str, Any] = {

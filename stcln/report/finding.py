@@ -6,7 +6,7 @@ import numpy as np
 
 from stcln.report.collect import Results, Test
 from stcln.report.differences import partner
-from stcln.report.tables import FEW, Spread
+from stcln.spread import FEW, Spread
 
 COVERED = 0.9  # share of tested pixels of trained classes below which a score is qualified
 NAMED = 3  # pairs of seasons named in a sentence

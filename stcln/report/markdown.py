@@ -11,7 +11,8 @@ from stcln.report.collect import METRICS, Results
 from stcln.report.differences import FALLS, GAINS, Difference, differences, drops, heads, numbers
 from stcln.report.finding import headline
 from stcln.report.seasons import COUNTS, SOUND, odd
-from stcln.report.tables import FEW, Spread, parity, table
+from stcln.report.tables import parity, table
+from stcln.spread import FEW, Spread
 
 
 def markdown(results: Results) -> str:

@@ -11,6 +11,7 @@ from stcln.study.ablation import Ablation, merged
 from stcln.study.dataset import PACKED, Dataset, Only, Pin, Role, Simulation, Splits, first_day
 from stcln.study.learning import (
     Arm,
+    Champion,
     Compute,
     Drift,
     Finetune,
@@ -26,7 +27,8 @@ from stcln.study.part import Name, Part
 from stcln.study.reading import first_fault, read_part
 
 __all__ = [
-    "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Compute", "Dataset", "Drift", "Finetune", "Length", "Loading",
+    "PACKED", "YEAR", "Ablation", "Arm", "Cells", "Champion", "Compute", "Dataset", "Drift", "Finetune", "Length",
+    "Loading",
     "Mask", "Method", "Model", "Only", "Optimisation", "Pin", "Pretrain", "Role", "Simulation", "Splits", "Study",
     "first_day", "load_study",
 ]  # fmt: skip
@@ -78,6 +80,7 @@ class Study(Part):
     compute: Compute = Compute()
     drift: Drift = Drift()
     loading: Loading = Loading()
+    champion: Champion = Champion()
     ablation: Ablation | None = None
     """Variants to compare with the study; none: it has no stage `ablate`."""
 
@@ -85,6 +88,11 @@ class Study(Part):
     def simulated(self) -> bool:
         """Whether the data are simulated; a report says so wherever a number stands."""
         return self.dataset.source == "simulated"
+
+    @property
+    def agreed(self) -> tuple[str, ...]:
+        """The seasons whose test scores decide what is served."""
+        return self.champion.seasons or self.cells.season
 
     def variant(self, name: str) -> "Study":
         """The study with the fields of a variant changed, without an ablation of its own.
@@ -119,6 +127,7 @@ class Study(Part):
             ("cells.arm", self.cells.arm, self.arms),
             ("pretrain.length", (self.pretrain.length,), self.lengths),
             ("pretrain.seasons", self.pretrain.seasons, self.cells.season),
+            ("champion.seasons", self.champion.seasons, self.cells.season),
         ):
             if unknown := [name for name in used if name not in known]:
                 raise ValueError(f"{field}: {unknown} not among {list(known)}")

@@ -136,3 +136,12 @@ class Loading(Part):
 
     memory: Annotated[float, Field(ge=0)] = 4.0
     """GiB of images that a training may hold. Where its windows need more they are read again in every epoch."""
+
+
+class Champion(Part):
+    """What decides which model is served."""
+
+    seasons: tuple[Name, ...] = ()
+    """The agreed seasons: those whose test scores choose a model and decide on its promotion; none named: all."""
+    licence: str = ""
+    """Licence of the data and of what is made of them, as the model card is to state it."""

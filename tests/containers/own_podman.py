@@ -47,7 +47,7 @@ def podman(*words: str, **more: object) -> str:
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the daemon; DOCKER_HOST names it."""
     if os.geteuid() != 0 or not shutil.which("podman"):
-        pytest.skip("no podman here, or not root: apt-get install podman runc netavark, as infra/podman does")
+        pytest.skip("no podman here, or not root: apt-get install podman runc netavark, as tests/install does")
     home = tmp_path_factory.mktemp("podman")
     (home / "containers.conf").write_text(CONFIG)
     address = f"unix://{home}/podman.sock"

@@ -57,8 +57,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipes, "PAUSE", 0)
 
 
-def containers() -> list[str]:
-    return podman("ps", "--all", "--format", "{{.Names}}").split()
+def containers(workspace: Workspace) -> list[str]:
+    """The containers of a workspace; those of other tests may stand beside."""
+    return podman("ps", "--all", "--filter", f"label=stcln={workspace.root}", "--format", "{{.Names}}").split()
 
 
 def meanwhile(workspace: Workspace, action: Callable[[str], object]) -> None:
@@ -67,7 +68,7 @@ def meanwhile(workspace: Workspace, action: Callable[[str], object]) -> None:
     def wait() -> None:
         while not [*workspace.root.glob(STATES)]:
             time.sleep(0.02)
-        action(containers()[0])
+        action(containers(workspace)[0])
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -91,7 +92,7 @@ def test_a_step_runs_confined_and_gives_the_bytes_of_a_local_run(
     assert int(status["CapEff"], 16) == 0 and status["NoNewPrivs"] == "1"
     assert host["ReadonlyRootfs"] and host["Memory"] == 2 << 30 and host["NanoCpus"] == 1_500_000_000
     assert ran.output.stat().st_uid == USER
-    assert containers() == [] and [*owned.root.glob(".stcln/pipes-*")] == []
+    assert containers(owned) == [] and [*owned.root.glob(".stcln/pipes-*")] == []
     assert "epoch 6/6" in capfd.readouterr().err  # what the step prints
     assert any("epoch 6/6" in text for text in ran.logs)  # what it tells Dagster
     assert digest(ran.output) == trained_here(owned, tmp_path / "here")
@@ -99,7 +100,7 @@ def test_a_step_runs_confined_and_gives_the_bytes_of_a_local_run(
 
 def test_bad_input_is_the_failures_sentence(owned: Workspace, deployment: Deployment) -> None:
     ran = Ran(owned, deployment, [*ARGV[:-1], "best"])
-    assert "cells.scratch" in ran.sentence and "'best'" in ran.sentence and containers() == []
+    assert "cells.scratch" in ran.sentence and "'best'" in ran.sentence and containers(owned) == []
 
 
 def test_a_cancelled_run_lets_the_step_save_and_removes_the_container(
@@ -116,7 +117,7 @@ def test_a_cancelled_run_lets_the_step_save_and_removes_the_container(
     assert not Ran(workspace, deployment).success
     assert time.monotonic() - began[0] < 20
     assert "stcln: stopped by SIGTERM; run it again to go on." in capfd.readouterr().err
-    assert [*workspace.root.glob(STATES)] and containers() == []
+    assert [*workspace.root.glob(STATES)] and containers(workspace) == []
 
 
 def test_a_container_killed_from_outside_is_started_again_and_goes_on(owned: Workspace, deployment: Deployment) -> None:
@@ -125,13 +126,13 @@ def test_a_container_killed_from_outside_is_started_again_and_goes_on(owned: Wor
     ran = Ran(workspace, deployment)
     assert ran.success, ran.sentence
     assert any("its container was killed" in text and "(exit status 137)" in text for text in ran.logs)
-    assert any(text.startswith("resumed") for text in ran.logs) and containers() == []
+    assert any(text.startswith("resumed") for text in ran.logs) and containers(workspace) == []
 
 
 def test_memory_that_runs_out_is_told_with_the_limit(owned: Workspace, deployment: Deployment) -> None:
     ran = Ran(owned, deployment.model_copy(update={"limits": {"*": Limits(memory="64Mi")}}))
     assert "needs more memory than the 64Mi that `limits` gives it" in ran.sentence
-    assert "(exit status 137)" in ran.sentence and containers() == []
+    assert "(exit status 137)" in ran.sentence and containers(owned) == []
 
 
 @pytest.mark.parametrize(
@@ -153,12 +154,12 @@ def test_an_exit_status_is_a_sentence_and_says_whether_to_try_again(ending: Endi
 def test_an_image_that_is_missing_is_told_and_not_tried_again(owned: Workspace, deployment: Deployment) -> None:
     ran = Ran(owned, deployment.model_copy(update={"image": "localhost/no-such:image"}))
     assert "localhost/no-such:image: it is not here" in ran.sentence and "make images" in ran.sentence
-    assert not any(event.is_step_up_for_retry for event in ran.events) and containers() == []
+    assert not any(event.is_step_up_for_retry for event in ran.events) and containers(owned) == []
 
 
 def test_what_the_daemon_refuses_is_told_and_leaves_no_container(owned: Workspace, deployment: Deployment) -> None:
     ran = Ran(owned, deployment.model_copy(update={"network": "no-such-network"}))
-    assert "no-such-network" in ran.sentence and containers() == []
+    assert "no-such-network" in ran.sentence and containers(owned) == []
 
 
 def test_an_image_without_the_program_is_told(
@@ -166,7 +167,7 @@ def test_an_image_without_the_program_is_told(
 ) -> None:
     ran = Ran(owned, deployment.model_copy(update={"mounts": ()}))
     assert "its last lines say why (exit status 1)" in ran.sentence  # podman's init; docker's gives 127
-    assert "failed to exec" in capfd.readouterr().err and containers() == []
+    assert "failed to exec" in capfd.readouterr().err and containers(owned) == []
 
 
 def test_a_daemon_that_is_absent_is_tried_again_and_then_told(
@@ -201,11 +202,11 @@ def test_what_a_killed_run_has_left_is_stopped_and_removed_but_not_what_another_
     image = ["--volume", "/usr:/usr:ro", str(deployment.image)]
     for name, stage in (("left", STAGE), ("other", "pretrain")):
         labels = [*words, "--label", "stcln.run=gone", "--label", f"stcln.stage={stage}"]
-        podman("run", "--detach", "--init", "--name", name, *labels, *image, "/usr/bin/sleep", "600")
+        podman("run", "--detach", "--init", "--replace", "--name", name, *labels, *image, "/usr/bin/sleep", "600")
     try:
         ran = Ran(owned, deployment)
         assert ran.success, ran.sentence
-        assert containers() == ["other"] and any("left was left by a run" in text for text in ran.logs)
+        assert containers(owned) == ["other"] and any("left was left by a run" in text for text in ran.logs)
     finally:
         podman("rm", "--force", "other")
 

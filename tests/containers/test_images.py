@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,15 @@ from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
 
-BASE = "localhost/stcln-base"
-DEBIAN = ("--variant=essential", "--include=python3,python3-venv,ca-certificates,git,adduser", "bookworm")
+DEBIAN = ("--variant=essential", "--include=python3,python3-venv,libstdc++6,ca-certificates,git,adduser", "bookworm")
+BASE = f"localhost/stcln-base:{md5(repr(DEBIAN).encode()).hexdigest()[:8]}"
 
 
 @pytest.fixture(scope="session")
 def base(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Debian with Python; kept by podman from one run of the tests to the next."""
     if not shutil.which("mmdebstrap"):
-        pytest.skip("no mmdebstrap here: tests/containers/install gets it")
+        pytest.skip("no mmdebstrap here: tests/install gets it")
     if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
         archive = tmp_path_factory.mktemp("base") / "base.tar"
         subprocess.run(["mmdebstrap", "--quiet", *DEBIAN, str(archive)], check=True)
@@ -71,7 +72,7 @@ def inside(image: str, *words: str) -> str:
 @pytest.mark.parametrize("target", ["step", "service"])
 def test_an_image_is_not_roots_has_a_healthcheck_and_a_bill_of_materials(images: dict[str, str], target: str) -> None:
     (found,) = json.loads(podman("image", "inspect", images[target]))
-    assert found["User"] == "10001:10001" and found["HealthCheck"]["Test"][0] == "CMD"
+    assert found["User"] == "10001:10001" and found["Config"]["Healthcheck"]["Test"][0] == "CMD"
     parts = json.loads(inside(images[target], "cat", "/opt/stcln/sbom.cdx.json"))["components"]
     versions = {part["name"]: part["version"] for part in parts}
     pinned = dict(re.findall(r"^([\w.-]+)==(.+)$", (CHECKOUT / "constraints.txt").read_text(), re.M))
@@ -91,7 +92,14 @@ def test_in_the_image_for_steps_a_step_gives_the_bytes_of_this_machine(
 def test_the_image_of_the_services_loads_the_definitions_of_a_workspace(
     images: dict[str, str], owned: Workspace
 ) -> None:
-    words = ["--volume", f"{owned.root}:{owned.root}", "--env", f"STCLN_WORKSPACE={owned.root}", "--env", "HOME=/tmp"]
+    words = [
+        "--volume",
+        f"{owned.root}:{owned.root}",
+        "--env",
+        f"STCLN_WORKSPACE={owned.root}",
+        "--env=HOME=/tmp",
+        "--env=DAGSTER_HOME=/tmp",
+    ]
     listed = podman(
         "run", "--rm", *words, images["service"], "dagster", "definitions", "validate", "--module-name",
         "orchestration.definitions",

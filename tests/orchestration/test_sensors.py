@@ -49,7 +49,7 @@ def test_what_dvc_repro_made_shows_what_a_run_of_dagster_would_and_is_fresh_unti
     by_dvc: Toy, instance: dg.DagsterInstance, done: tuple[Toy, dg.DagsterInstance]
 ) -> None:
     report(instance, tick(build_defs(by_dvc.root, by_dvc.resources), "ledger", instance))
-    for key in (dg.AssetKey("evaluation_scratch"), dg.AssetKey("pretrained_encoder"), dg.AssetKey("champion_onnx")):
+    for key in (dg.AssetKey("evaluation_scratch"), dg.AssetKey("pretrained_encoder"), dg.AssetKey("challenger_onnx")):
         ours, theirs = (i.get_latest_materialization_event(key) for i in (instance, done[1]))
         assert ours and ours.asset_materialization and theirs and theirs.asset_materialization
         missing = set(theirs.asset_materialization.metadata) - set(ours.asset_materialization.metadata)
@@ -57,15 +57,15 @@ def test_what_dvc_repro_made_shows_what_a_run_of_dagster_would_and_is_fresh_unti
     assert stale(by_dvc, instance) == set()
     by_dvc.edit("scratch: {labels: 0.05}", "scratch: {labels: 0.06}")
     cells = {f"finetuned_scratch [full|{season}]" for season in ("2018", "2019")}
-    assert stale(by_dvc, instance) == {*cells, "cross_year_report"}
+    assert stale(by_dvc, instance) == {*cells, "cross_year_report", "challenger_onnx"}
 
 
 def test_of_what_is_in_the_lock_and_not_in_the_workspace_only_the_version_is_reported(
     by_dvc: Toy, instance: dg.DagsterInstance
 ) -> None:
-    shutil.rmtree(by_dvc.root / "models/champion")
+    shutil.rmtree(by_dvc.root / "models/challenger")
     tick(build_defs(by_dvc.root, by_dvc.resources), "ledger", instance)
-    made = instance.get_latest_materialization_event(dg.AssetKey("champion_onnx"))
+    made = instance.get_latest_materialization_event(dg.AssetKey("challenger_onnx"))
     assert made and made.asset_materialization
     assert set(made.asset_materialization.metadata) == {"stage", "reported_from"}
 
@@ -82,5 +82,5 @@ def test_only_what_repro_made_anew_is_reported(done: tuple[Toy, dg.DagsterInstan
     toy.dvc("repro", "-q")
     tick(build_defs(toy.root, toy.resources), "ledger", instance)
     assert {event.asset_key.to_user_string() for event in told(instance)} == {
-        "finetuned_scratch", "evaluation_scratch", "cross_year_report", "champion_onnx",
+        "finetuned_scratch", "evaluation_scratch", "cross_year_report", "challenger_onnx",
     }  # fmt: skip

@@ -1,12 +1,15 @@
 """Stands in for `python -m stcln` in a toy workspace: every verb writes, in a moment, files of the promised form.
 
-What it writes depends only on params.yaml and its inputs. Each run leaves a line in runs.log.
+What it writes depends only on params.yaml and its inputs. Each run leaves a line in runs.log. It lasts until the file
+that TOY_WAIT names is there.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import yaml
@@ -56,6 +59,8 @@ def scores() -> dict[str, object]:
     }  # fmt: skip
 
 
+while (go := os.environ.get("TOY_WAIT")) and not Path(go).exists():
+    time.sleep(0.02)
 cell = f"{ask.season}/{ask.length}/{ask.arm}"
 if ask.verb == "fetch":
     put(Path("data/raw/archive.txt"), {season: digest(Path(f"template/{season}.zarr")) for season in seasons})
@@ -91,11 +96,14 @@ elif ask.verb == "report":
     put(Path("reports/study/report.json"), {"finding": "A toy.", "seasons": {}})
     put(Path("reports/study/figure3.png"), "not a picture")
 elif ask.verb == "export":
-    cells = [json.loads(path.read_text()) for path in Path("reports/cells").rglob("scores.json")]
-    miou = max(test["miou"] for cell in cells for run in cell["seeds"] for test in run["tests"].values())
-    card = {"season": seasons[0], "length_name": "full", "seed": 1, "metrics": {"miou": miou}}
-    put(Path("models/champion/card.json"), card)
-    put(Path("models/champion/model.onnx"), digest(Path("reports/cells")))
+    cells = [json.loads(path.read_text()) for path in sorted(Path("reports/cells").rglob("scores.json"))]
+    best = max(cells, key=lambda cell: cell["seeds"][0]["tests"][seasons[0]]["miou"])
+    metrics = {"miou": best["seeds"][0]["tests"][seasons[0]]["miou"]}
+    home = Path("models/challenger")
+    put(home / "card.json", {"season": best["season"], "length_name": "full", "seed": 1, "metrics": metrics})
+    put(home / "scores.json", best)
+    put(home / "MODEL_CARD.md", "# A toy")
+    put(home / "model.onnx", digest(Path("reports/cells")))
 keys = [value for value in (ask.season, ask.length, ask.arm, ask.variant) if value]
 with Path("runs.log").open("a") as log:
     log.write(" ".join([ask.verb, *keys]) + "\n")

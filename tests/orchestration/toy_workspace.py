@@ -15,6 +15,7 @@ import yaml
 from assets import Plan
 from orchestration import study as study_module
 from orchestration.ledger import DvcLedger
+from orchestration.notify import Addresses
 from orchestration.resources import Resources
 from stcln.data.store import Header, write
 from stcln.data.tile import Tile
@@ -22,7 +23,7 @@ from stcln.stages import dvc_yaml
 from stcln.study import load_study
 from stcln.workspace import Workspace
 
-SEASONS = ("2018", "2019")
+PARAMS = Path(__file__).with_name("params.yaml")
 VALIDATION = {
     "tiles": 3, "listed_ids": 3, "rejected_tiles": 0, "absent_ids": 0, "marks": {"bands": [], "values": []},
     "ndvi": {}, "leaves": {}, "reflectance_range": {}, "distance": {"train": {"adjacent": 0}}, "findings": {},
@@ -47,7 +48,7 @@ class Toy:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.resources = Resources(ledger=DvcLedger(root), runner=ToyRunner(root))
+        self.resources = Resources(ledger=DvcLedger(root), runner=ToyRunner(root), notifier=Addresses())
 
     @property
     def plan(self) -> Plan:
@@ -88,10 +89,25 @@ class Toy:
         path.write_text(path.read_text().replace(old, new))
 
 
-def make(root: Path, more: str = "") -> None:
+def grid(seasons: int, lengths: int, arms: int) -> str:
+    """A params.yaml with this many of each; half of the arms, and one at least, start from random weights."""
+    params = yaml.safe_load(PARAMS.read_text())
+    names = [f"a{number}" for number in range(arms)]
+    scratch = (arms + 1) // 2
+    params["cells"] = {
+        "season": [2018 + number for number in range(seasons)], "length": [f"d{n + 2}" for n in range(lengths)],
+        "scratch": names[:scratch], "pretrained": names[scratch:],
+    }  # fmt: skip
+    params["lengths"] |= {f"d{number + 2}": {"dates": number + 2} for number in range(lengths)}
+    params["arms"] = {name: {"labels": 0.05 + number / 100} for number, name in enumerate(names)}
+    params["pretrain"]["seasons"] = [2018]
+    return yaml.safe_dump(params, sort_keys=False)
+
+
+def make(root: Path, more: str = "", params: str = PARAMS.read_text()) -> None:
     """Make a toy workspace that has not run; `more` is added to its params.yaml."""
     (root / "template").mkdir(parents=True)
-    (root / "params.yaml").write_text(Path(__file__).with_name("params.yaml").read_text() + more)
+    (root / "params.yaml").write_text(params + more)
     study = load_study(root / "params.yaml")
     shutil.copyfile(Path(__file__).with_name("toy.py"), root / "toy.py")
     stages = yaml.safe_load(dvc_yaml(study, checkout=False))["stages"]
@@ -100,7 +116,8 @@ def make(root: Path, more: str = "") -> None:
         stage["params"] = [field for field in stage["params"] if isinstance(field, str)]
         stage["deps"] = [*stage["deps"], "toy.py"]
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    for season in SEASONS:
+    seasons = study.cells.season
+    for season in seasons:
         path = root / f"template/{season}.zarr"
         header = Header(
             season=season, start=study.dataset.start(season), layout="mtlcc", bands=("B04", "B03", "B02"),
@@ -116,7 +133,7 @@ def make(root: Path, more: str = "") -> None:
     byte = np.zeros((4, 4), np.uint8)
     parts = {"truth": byte, "prediction": byte, "confidence": byte, "rgb": np.zeros((4, 4, 3), np.uint8)}
     np.savez(
-        root / "template/maps.npz", **{f"{s}/tile/{name}": value for s in SEASONS for name, value in parts.items()}
+        root / "template/maps.npz", **{f"{s}/tile/{name}": value for s in seasons for name, value in parts.items()}
     )
     images, hidden = np.full((2, 3, 4, 4), 0.1, np.float32), np.eye(4, dtype=bool)[None].repeat(2, 0)
     np.savez(

@@ -1,4 +1,4 @@
-"""The model that is served."""
+"""The model that may be served."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from assets.plan import OWNERS, Plan, family_name
 from assets.stage import Ledger, Runner, materialise
 
 
-def champion_onnx(plan: Plan) -> dg.AssetsDefinition:
+def challenger_onnx(plan: Plan) -> dg.AssetsDefinition:
     """The asset of stage `export`."""
     families = [family_name(f, arm) for f in ("evaluation", "finetuned") for arm in plan.study.cells.arm]
 
     @dg.asset(
-        deps=[dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in families],
+        deps=[dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in (*families, "season_store")],
         group_name="results",
         kinds={"python", "pytorch", "onnx"},
         owners=OWNERS,
         code_version=plan.code_version("export"),
     )
-    def champion_onnx(
+    def challenger_onnx(
         context: dg.AssetExecutionContext, ledger: dg.ResourceParam[Ledger], runner: dg.ResourceParam[Runner]
     ) -> dg.MaterializeResult[Any]:
-        """The best cell's model as ONNX, normalisation inside, equal to torch; with card, legend and lineage."""
-        return materialise(context, "export", ledger, runner, lambda: show.champion(plan.workspace))
+        """The best cell's model as ONNX, normalisation inside, equal to torch; with model card, scores and lineage."""
+        return materialise(context, "export", ledger, runner, lambda: show.challenger(plan.workspace))
 
-    return champion_onnx
+    return challenger_onnx
