@@ -83,7 +83,7 @@ def test_dvc_reads_a_new_workspace_and_names_every_cell(tmp_path: Path) -> None:
     listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=tmp_path / "w", capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     assert "finetune@2018-d10-pretrained" in listed.stdout.split()
-    assert len(listed.stdout.split()) == 1 + 2 + 1 + 4 + 4 + 4 + 4 + 1 + 1
+    assert len(listed.stdout.split()) == 1 + 2 + 1 + 2 + 4 + 4 + 4 + 4 + 1 + 1
 
 
 def test_dvc_ignores_unfinished_output_and_a_list_that_stands_is_extended(tmp_path: Path) -> None:

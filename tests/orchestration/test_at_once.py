@@ -10,7 +10,7 @@ import pytest
 import yaml
 from toy_workspace import Toy
 
-from orchestration.runners import CHECKOUT
+from orchestration.home import CHECKOUT
 
 pytestmark = pytest.mark.orchestration
 PATHS = os.pathsep.join([str(CHECKOUT), str(Path(__file__).parent)])

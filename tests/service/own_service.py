@@ -34,6 +34,7 @@ STATUS = """query($tag: [ExecutionTag!], $run: ID!) {
   runsOrError(filter: {tags: $tag}, limit: 1) {... on Runs {results {status}}}
   runOrError(runId: $run) {... on Run {status}}
 }"""
+TRIES = 10
 START = 180.0  # seconds, on a busy machine
 
 
@@ -130,20 +131,21 @@ class Service:
         self.s3.kill()
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """What GraphQL answers; a webserver whose database was away answers a query at the second try."""
+        """What GraphQL answers, if need be at a later try."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.ports['webserver']}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(), {"content-type": "application/json"},
         )  # fmt: skip
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                found = json.load(answer)
-        except urllib.error.HTTPError:
-            if query.startswith("mutation"):
-                raise
-            time.sleep(1)
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                found = json.load(answer)
+        for _ in range(TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    found = json.load(answer)
+                break
+            except urllib.error.HTTPError as error:  # one of its connections to a database that was away
+                told = error
+                time.sleep(1)
+        else:
+            raise told
         assert "errors" not in found, found
         return found["data"]
 
