@@ -79,7 +79,7 @@ def test_a_run_ends_well_though_a_part_is_killed_in_its_midst(
     assert service.status(run) == "SUCCESS"
     made = service.ask(MADE, key={"path": [asset]})["assetNodeOrError"]["assetMaterializations"]
     computed = [one for one in made if {"label": "computed", "boolValue": True} in one["metadataEntries"]]
-    assert made and len(computed) <= 1  # the sensor may have reported the commit before the run did
+    assert made and (len(computed) == 1 or killed is postgres)  # the sensor may have told of the commit first
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "status", stage], cwd=service.root, capture_output=True, text=True, check=True
     )
