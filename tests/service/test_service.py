@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import psutil
 import pytest
 import yaml
 from own_service import BUCKET, CHECKOUT, Service, wait
@@ -43,18 +42,6 @@ def webserver(service: Service) -> None:
     service.start_one("webserver")
 
 
-def worker(service: Service) -> None:
-    """The process of the run; its step is without it."""
-
-    def found() -> list[psutil.Process]:
-        family = psutil.Process(service.processes["code"].pid).children(recursive=True)
-        return [one for one in family if any("orchestration.step" in child.cmdline() for child in one.children())]
-
-    wait(lambda: bool(found()), "the step runs")
-    for process in found():
-        process.kill()
-
-
 @pytest.mark.parametrize(
     ("killed", "asset", "partition", "stage"),
     [
@@ -62,7 +49,6 @@ def worker(service: Service) -> None:
         (daemon, "season_store", "2018", "prepare@2018"),
         (s3, "pretrained_encoder", None, "pretrain"),
         (postgres, "finetuned_scratch", "full|2018", "scratch@2018-full-scratch"),
-        (worker, "finetuned_pretrained", "full|2018", "finetune@2018-full-pretrained"),
     ],
 )
 def test_a_run_ends_well_though_a_part_is_killed_in_its_midst(
