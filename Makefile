@@ -5,11 +5,12 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 ENGINE ?= $(shell command -v docker || echo podman)
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo podman-compose)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VERBS := test_boundaries.py test_cli.py test_new.py test_stages.py test_lineage.py data/test_prepare.py test_report.py \
 	test_export.py test_predict.py test_services.py
 
-.PHONY: demo test ui images step service light lint types clean
+.PHONY: demo test ui images step service up down light lint types clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready          ## materialise the whole demo study through Dagster and print its table
@@ -35,6 +36,12 @@ images: step service         ## the images stcln-step and stcln-service of this 
 
 step service:                # BUILD: more words for docker, such as --build-arg BASE=...; podman needs telling its format
 	@BUILDAH_FORMAT=docker $(ENGINE) build --file infra/docker/Dockerfile --target $@ $(BUILD) --tag stcln-$@:$(VERSION) .
+
+up: service                  ## Dagster as a service in containers, behind a password; STCLN_WORKSPACE names its workspace
+	@COMPOSE="$(COMPOSE)" VERSION=$(VERSION) infra/up
+
+down:                        ## end it; what it stored stays
+	@cd infra && $(COMPOSE) down
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

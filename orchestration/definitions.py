@@ -13,7 +13,7 @@ from assets import Plan, assets, checks
 from orchestration.home import workspace_root
 from orchestration.jobs import jobs
 from orchestration.notify import failure_sensor
-from orchestration.resources import Resources, resources
+from orchestration.resources import Resources, resources, small_objects
 from orchestration.schedules import running_season
 from orchestration.sensors import ledger_sensor, new_season_sensor
 from stcln.workspace import Workspace
@@ -36,7 +36,7 @@ def build_defs(root: Path, parts: Resources | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=assets(plan),
         asset_checks=checks(plan),
-        resources={**parts},
+        resources={**parts, **small_objects()},
         jobs=[study, season],
         sensors=[
             ledger_sensor(plan),

@@ -1,7 +1,8 @@
-"""What the assets are given: the ledger, the runner and the notifier of this deployment."""
+"""What the assets are given: the ledger, the runner and the notifier of this deployment; where small objects lie."""
 
+import os
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from assets.stage import Ledger, Notifier, Runner
 from orchestration.deployment import deployment
@@ -26,3 +27,17 @@ def resources(root: Path) -> Resources:
     """
     place = deployment()
     return Resources(ledger=DvcLedger(root), runner=RUNNERS[place.runner](root, place), notifier=Addresses())
+
+
+def small_objects() -> dict[str, Any]:
+    """Where what an op hands on is kept: in the bucket that STCLN_BUCKET names, which all parts of a service see.
+
+    Elsewhere it is Dagster's own directory. Results are none of these: they are DVC's.
+    """
+    bucket = os.environ.get("STCLN_BUCKET")
+    if not bucket:
+        return {}
+    from dagster_aws.s3 import S3PickleIOManager, S3Resource  # half a second that only a service needs
+
+    storage = S3Resource(endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
+    return {"io_manager": S3PickleIOManager(s3_resource=storage, s3_bucket=bucket, s3_prefix="objects")}

@@ -21,7 +21,7 @@ from assets.recorded import recorded_well
 from assets.show import page
 from orchestration.champion import settled
 from orchestration.home import make_home, workspace_root
-from orchestration.notify import Addresses
+from orchestration.notify import STAGE_TAG, Addresses
 from orchestration.resources import Resources, resources
 from orchestration.seasons.due import step_waits
 from orchestration.single import Refused, asset_job, execute, reason, verdicts
@@ -73,6 +73,7 @@ def _materialise(
     today: date,
 ) -> int:  # fmt: skip
     register_seasons(plan, instance)
+    _settle_the_killed(plan, instance)
     job, runs = asset_job(plan, parts), 0
     before = parts["ledger"].versions([step.stage for step in steps])
     for number, step in enumerate(steps, 1):
@@ -97,6 +98,14 @@ def _materialise(
             raise Refused(f"{step}: {reason(result)}")
         say(f"    {time.perf_counter() - began:.1f} s")
     return runs
+
+
+def _settle_the_killed(plan: Plan, instance: dg.DagsterInstance) -> None:
+    """Report as failed what a process that was killed has left running: who holds the workspace's jobs is alone."""
+    stages = {step.stage for step in plan.steps()}
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])):
+        if run.tags.get(STAGE_TAG) in stages:
+            instance.report_run_failed(run, "Its process was killed.")
 
 
 def register_seasons(plan: Plan, instance: dg.DagsterInstance) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 IMAGE = "localhost/stcln-of-this-machine"
 USER = 10001
+ROOM = ("tmp", "data", "var/lib/postgresql/data", "var/lib/dagster")
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 CONFIG = """
 [containers]
@@ -73,8 +74,12 @@ def image(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> str:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
+        for name in ROOM:
+            room = tarfile.TarInfo(name)
+            room.type, room.mode, room.uid, room.gid = tarfile.DIRTYPE, 0o1777, USER, USER
+            tar.addfile(room)
         passwd = tarfile.TarInfo("etc/passwd")
-        text = f"step:x:{USER}:{USER}::/tmp:/bin/sh\n".encode()
+        text = f"root:x:0:0::/:/bin/sh\nstep:x:{USER}:{USER}::/tmp:/bin/sh\n".encode()
         passwd.size = len(text)
         tar.addfile(passwd, io.BytesIO(text))
     path = f"{sys.prefix}/bin:/usr/bin"

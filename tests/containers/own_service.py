@@ -1,0 +1,179 @@
+"""The service of infra/compose.yaml on a small study, in real containers, and what a test does with it."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from own_podman import CHECKOUT, IMAGE, USER, podman
+
+LAUNCH = """mutation($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}
+    ... on RunConfigValidationInvalid {errors {message}}
+  }
+}"""
+ADD = """mutation($selector: RepositorySelector!, $season: String!) {
+  addDynamicPartition(repositorySelector: $selector, partitionsDefName: "season", partitionKey: $season) {__typename}
+}"""
+STATUS = """query($tag: [ExecutionTag!], $run: ID!) {
+  runsOrError(filter: {tags: $tag}, limit: 1) {... on Runs {results {status}}}
+  runOrError(runId: $run) {... on Run {status}}
+}"""
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "stcln"}
+START = 180.0  # seconds, on a busy machine
+TRIES = 10
+QUICK = 5  # seconds between two looks of the daemon at its runs
+
+
+class Service:
+    """The service on a workspace of its own, from a copy of infra/ at `directory`.
+
+    Attributes:
+        root: The workspace.
+    """
+
+    def __init__(self, directory: Path, root: Path) -> None:
+        self.root, self.infra, self.home = root, directory / "infra", directory / "home"
+        self.port, self.name = _free_port(), f"stcln-test-{os.getpid()}"
+        shutil.copytree(CHECKOUT / "infra", self.infra, ignore=shutil.ignore_patterns(".env"))
+        self.home.mkdir()
+        instance = yaml.safe_load((self.infra / "service/dagster.yaml").read_text())
+        instance["run_monitoring"] |= {"poll_interval_seconds": QUICK, "free_slots_after_run_end_seconds": QUICK}
+        (self.home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+        programs = Path(sys.executable).parent
+        self.environment = {
+            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COMPOSE": "podman-compose", "VERSION": "here",
+            "COMPOSE_FILE": f"{self.infra}/compose.yaml:{Path(__file__).with_name('here.yaml')}",
+            "COMPOSE_PROJECT_NAME": self.name, "STCLN_WORKSPACE": str(root), "STCLN_LISTEN": f"127.0.0.1:{self.port}",
+            "HERE_IMAGE": IMAGE, "HERE_PYTHON": sys.base_prefix, "HERE_ENVIRONMENT": sys.prefix,
+            "HERE_CHECKOUT": str(CHECKOUT), "HERE_HOME": str(self.home),
+        }  # fmt: skip
+
+    def up(self) -> str:
+        """Bring it up as `make up` does; gives what it printed."""
+        return self._call(str(self.infra / "up"))
+
+    def down(self, *words: str) -> None:
+        """Bring it down as `make down` does."""
+        self._call("podman-compose", "down", *words)
+
+    def ready(self) -> bool:
+        """Whether the webserver has loaded the assets."""
+        return bool(self.ask("{assetNodes{id}}")["assetNodes"])
+
+    def container(self, part: str) -> str:
+        """The name of a part's container."""
+        return f"{self.name}_{part}_1"
+
+    def process(self, part: str) -> psutil.Process:
+        """The first process of a part's container."""
+        return psutil.Process(int(podman("inspect", "--format", "{{.State.Pid}}", self.container(part))))
+
+    def kill(self, part: str) -> None:
+        """End a part at once; the engine starts it again."""
+        self.process(part).send_signal(signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        """End the process of a run while its step runs; the step is without it."""
+
+        def found() -> list[psutil.Process]:
+            family = self.process("code").children(recursive=True)
+            return [one for one in family if any("orchestration.step" in child.cmdline() for child in one.children())]
+
+        wait(lambda: bool(found()), "a step runs")
+        for process in found():
+            process.kill()
+
+    def secret(self, name: str) -> str:
+        """A value of infra/.env."""
+        lines = (self.infra / ".env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)[name]
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """What GraphQL answers through the proxy."""
+        told = f"{self.secret('STCLN_UI_USER')}:{self.secret('STCLN_UI_PASSWORD')}".encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql", json.dumps({"query": query, "variables": variables}).encode(),
+            {"content-type": "application/json", "authorization": f"Basic {base64.b64encode(told).decode()}"},
+        )  # fmt: skip
+        for _ in range(TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    found = json.load(answer)
+                break
+            except urllib.error.HTTPError as error:  # one of its connections to a database that was away
+                told = error
+                time.sleep(1)
+        else:
+            raise told
+        assert "errors" not in found, found
+        return found["data"]
+
+    def launch(self, asset: str, partition: str | None = None) -> str:
+        """Materialise an asset, as a click does; gives the run's id."""
+        selector = {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": [{"path": [asset]}]}
+        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+        params = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": tags}}
+        (found,) = self.ask(LAUNCH, params=params).values()
+        assert found["__typename"] == "LaunchRunSuccess", found
+        return str(found["run"]["runId"])
+
+    def add_season(self, season: str) -> None:
+        """Make a season a partition, if it is none."""
+        self.ask(ADD, selector=REPOSITORY, season=season)
+
+    def status(self, run: str) -> str:
+        """A run's status; of one that was tried again, the last try's."""
+        answer = self.ask(STATUS, tag=[{"key": "dagster/root_run_id", "value": run}], run=run)
+        again = answer["runsOrError"]["results"]
+        return str(again[0]["status"] if again else answer["runOrError"]["status"])
+
+    def run_in(self, part: str, *words: str) -> str:
+        """Run a command in a part's container, in the workspace; gives what it prints."""
+        return podman("exec", "--workdir", str(self.root), self.container(part), *words)
+
+    def _call(self, *words: str) -> str:
+        done = subprocess.run(
+            words, cwd=self.infra, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return str(done.stdout)
+
+
+def wait(true: Callable[[], bool], what: str) -> None:
+    """Wait until something is so; a service that does not answer yet is not so."""
+    until = time.monotonic() + START
+    while True:
+        try:
+            if true():
+                return
+        except (OSError, AssertionError, psutil.Error):
+            pass
+        assert time.monotonic() < until, f"not in {START:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def given_away(root: Path) -> None:
+    """Make a workspace the property of the user of the containers."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, USER, USER)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

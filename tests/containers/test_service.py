@@ -1,0 +1,108 @@
+"""The service whose parts are killed while it works: no result is lost or computed twice, every run ends as it was."""
+
+import shutil
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+from own_podman import CHECKOUT, podman
+from own_service import Service, given_away, wait
+from seaweed import weed
+
+pytestmark = pytest.mark.orchestration
+
+ENDS = ("SUCCESS", "FAILURE", "CANCELED")
+MADE = """query($key: AssetKeyInput!) {assetNodeOrError(assetKey: $key) {... on AssetNode {
+  assetMaterializations {runId metadataEntries {label ... on BoolMetadataEntry {boolValue}}}
+}}}"""
+LEFT = "{runsOrError {... on Runs {results {status}}}}"
+
+
+def test_the_service_is_the_instance_of_one_machine_but_for_where_it_stores() -> None:
+    one, service = (
+        yaml.safe_load((CHECKOUT / "infra" / name).read_text()) for name in ("dagster.yaml", "service/dagster.yaml")
+    )
+    assert {name: part for name, part in service.items() if name not in ("storage", "compute_logs")} == one
+
+
+@pytest.fixture(scope="module")
+def service(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """All of it, up."""
+    import real_study
+
+    if not shutil.which("caddy"):
+        pytest.skip("no caddy here: tests/install gets it")
+    weed()
+    top = tmp_path_factory.mktemp("service")
+    (top / "workspace").mkdir()
+    real_study.make(top / "workspace")
+    given_away(top / "workspace")
+    service = Service(top, top / "workspace")
+    try:
+        service.up()
+        wait(service.ready, "the assets are loaded")
+        service.add_season("2018")
+        yield service
+    finally:
+        service.down("--volumes")
+
+
+def part(name: str) -> Callable[[Service], None]:
+    return lambda service: service.kill(name)
+
+
+@pytest.mark.parametrize(
+    ("kill", "asset", "partition", "stage"),
+    [
+        (part("webserver"), "raw_archive", None, "fetch"),
+        (part("daemon"), "season_store", "2018", "prepare@2018"),
+        (part("s3"), "pretrained_encoder", None, "pretrain"),
+        (part("postgres"), "finetuned_scratch", "full|2018", "scratch@2018-full-scratch"),
+        (Service.kill_worker, "finetuned_pretrained", "full|2018", "finetune@2018-full-pretrained"),
+        (part("code"), "evaluation_scratch", "full|2018", "evaluate-scratch@2018-full-scratch"),
+    ],
+    ids=["webserver", "daemon", "s3", "postgres", "worker", "code"],
+)
+def test_a_run_ends_well_though_a_part_is_killed_in_its_midst(
+    service: Service, kill: Callable[[Service], None], asset: str, partition: str | None, stage: str
+) -> None:
+    run = service.launch(asset, partition)
+    wait(lambda: service.status(run) == "STARTED", f"the run of {asset} has begun")
+    kill(service)
+    try:
+        wait(lambda: service.status(run) == "SUCCESS", f"{asset} is made")
+    except AssertionError:  # what happened could not be written while Postgres was away: true, and told
+        assert stage.startswith("scratch") and service.status(run) == "FAILURE"
+        run = service.launch(asset, partition)
+        wait(lambda: service.status(run) == "SUCCESS", f"{asset} is made")
+    made = service.ask(MADE, key={"path": [asset]})["assetNodeOrError"]["assetMaterializations"]
+    computed = [one for one in made if {"label": "computed", "boolValue": True} in one["metadataEntries"]]
+    assert made and len(computed) <= 1  # the sensor may have told of the commit first
+    assert "up to date" in service.run_in("code", "dvc", "status", stage)
+
+
+def test_runs_are_in_postgres_and_what_steps_print_is_in_s3(service: Service) -> None:
+    run = service.launch("raw_archive")
+    wait(lambda: service.status(run) in ENDS, "the run has ended")
+    look = f"import s3fs; print(s3fs.S3FileSystem().glob('dagster/logs/storage/{run}/compute_logs/*.err'))"
+    assert ".err" in service.run_in("code", "python", "-c", look)
+    assert not [*service.home.rglob("*.db")]
+
+
+def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_its_own(service: Service) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"http://127.0.0.1:{service.port}/server_info")
+    ports = {part: podman("port", service.container(part)).strip() for part in ("webserver", "code", "postgres", "s3")}
+    assert set(ports.values()) == {""}
+    assert stat.S_IMODE((service.infra / ".env").stat().st_mode) == 0o600
+
+
+def test_what_was_done_is_there_after_the_service_was_down(service: Service) -> None:
+    before = len(service.ask(LEFT)["runsOrError"]["results"])
+    service.down()
+    assert "Wrote" not in service.up()
+    wait(service.ready, "the assets are loaded")
+    assert len(service.ask(LEFT)["runsOrError"]["results"]) == before > 0

@@ -1,0 +1,94 @@
+"""What a service has beside a workspace on one machine: runs that are watched, small objects in its bucket."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import WorkerStatus
+from seaweed import Seaweed
+from toy_workspace import Toy
+
+from orchestration import jobs, launcher, study
+from orchestration.definitions import build_defs
+from orchestration.notify import STAGE_TAG
+
+pytestmark = pytest.mark.orchestration
+
+
+def test_what_an_op_hands_on_lies_in_the_services_bucket(
+    toy: Toy, s3: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.bucket("small")
+    monkeypatch.setenv("STCLN_BUCKET", "small")
+    monkeypatch.setattr(jobs, "materialise", lambda *_: 0)
+    monkeypatch.setattr(jobs, "settled", lambda *_: "nothing")
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = build_defs(toy.root, toy.resources).get_job_def("study")
+        result = job.execute_in_process(instance=instance)
+    assert result.success
+    (found,) = s3.system.glob(f"small/objects/storage/{result.run_id}/run_study/result")
+    assert s3.system.size(found) > 0
+
+
+class Server:
+    """A code server as the launcher sees it."""
+
+    name: str | None = "first"
+
+    def get_server_id(self) -> str:
+        if self.name is None:
+            raise DagsterUserCodeUnreachableError("away")
+        return self.name
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[launcher.WatchedRunLauncher, Server, dg.DagsterRun]]:
+    """A launcher, the server that it started a run on, and the run."""
+    server, starts = Server(), launcher.WatchedRunLauncher()
+    monkeypatch.setattr(starts, "_get_grpc_client_for_termination", lambda run_id: server)
+    yield starts, server, dg.DagsterRun("job", tags={launcher.SERVER: "first"})
+
+
+def test_a_run_lives_while_the_server_that_started_it_answers(watched: Any) -> None:
+    starts, _, run = watched
+    assert starts.check_run_worker_health(run).status is WorkerStatus.RUNNING
+
+
+def test_a_run_is_lost_when_another_server_answers_in_its_place(watched: Any) -> None:
+    starts, server, run = watched
+    server.name = "second"
+    assert starts.check_run_worker_health(run).status is WorkerStatus.NOT_FOUND
+
+
+def test_a_server_may_be_silent_for_a_while_and_not_for_ever(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, server, run = watched
+    now = time.monotonic()
+    monkeypatch.setattr(launcher.time, "monotonic", lambda: now)
+    server.name = None
+    assert starts.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    now += launcher.PATIENCE - 1
+    assert starts.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    now += 2
+    assert starts.check_run_worker_health(run).status is WorkerStatus.FAILED
+    server.name = "first"
+    assert starts.check_run_worker_health(run).status is WorkerStatus.RUNNING
+
+
+def test_a_run_that_no_code_server_started_is_not_judged(watched: Any) -> None:
+    starts, server, _ = watched
+    server.name = None
+    assert starts.check_run_worker_health(dg.DagsterRun("job")).status is WorkerStatus.RUNNING
+
+
+def test_what_a_killed_study_has_left_running_is_reported_as_failed_by_the_next(toy: Toy) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        left = dg.DagsterRun("left", tags={STAGE_TAG: "fetch"}, status=dg.DagsterRunStatus.STARTED)
+        others = dg.DagsterRun("others", tags={STAGE_TAG: "champion"}, status=dg.DagsterRunStatus.STARTED)
+        for run in (left, others):
+            instance.add_run(run)
+        study.materialise(toy.plan, [], instance, toy.resources, print)
+        states = {run.job_name: run.status.value for run in instance.get_runs()}
+    assert states["left"] == "FAILURE" and states["others"] == "STARTED"
