@@ -54,11 +54,15 @@ def test_a_second_signal_does_not_break_the_saving_of_the_first() -> None:
 
 
 def test_in_a_program_of_someone_else_ctrl_c_stays_what_it_is_there(saved: list[str]) -> None:
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(KeyboardInterrupt):
-        training(saved, lambda guard: signal.raise_signal(signal.SIGINT))
-    assert saved == ["state"]
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            training(saved, lambda guard: signal.raise_signal(signal.SIGINT))
+        assert saved == ["state"]
+        assert [signal.getsignal(number) for number in SIGNALS] == before
+    finally:
+        signal.signal(signal.SIGINT, found)
 
 
 def test_a_handler_of_someone_else_stays(saved: list[str]) -> None:

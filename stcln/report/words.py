@@ -111,7 +111,7 @@ def limits(results: Results) -> list[str]:
         )
     said += [*_pretrained(results), *_place(results)]
     said.append(
-        "The champion that `export` serves is the cell of the highest test mIoU: being chosen on test scores, its own "
+        "The challenger that `export` writes is the cell of the highest test mIoU: being chosen on test scores, its own "
         "are optimistic."
     )
     said.append("Confidence is the softmax share and has not been calibrated.")
