@@ -111,8 +111,8 @@ def limits(results: Results) -> list[str]:
         )
     said += [*_pretrained(results), *_place(results)]
     said.append(
-        "The challenger that `export` writes is the cell of the highest test mIoU: being chosen on test scores, its own "
-        "are optimistic."
+        "The challenger that `export` writes is the cell of the highest test mIoU: being chosen on test scores, its "
+        "own are optimistic."
     )
     said.append("Confidence is the softmax share and has not been calibrated.")
     if results.absent:

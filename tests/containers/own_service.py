@@ -19,6 +19,8 @@ import psutil
 import yaml
 from own_podman import CHECKOUT, IMAGE, USER, podman
 
+from orchestration.deployment import Deployment
+
 LAUNCH = """mutation($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}
@@ -69,6 +71,16 @@ class Service:
     def down(self, *words: str) -> None:
         """Bring it down as `make down` does."""
         self._call("podman-compose", "down", *words)
+
+    def steps_in_containers(self, deployment: Deployment, daemon: str) -> None:
+        """Let it run steps in containers of their own, from the next time it is up."""
+        said, socket = self.home.parent / "deployment.yaml", Path(daemon.removeprefix("unix://"))
+        said.write_text(yaml.safe_dump(deployment.model_dump(mode="json")))
+        socket.chmod(0o666)
+        self.environment |= {
+            "COMPOSE_FILE": f"{self.environment['COMPOSE_FILE']}:{self.infra / 'compose.containers.yaml'}",
+            "STCLN_ENGINE_SOCKET": str(socket), "STCLN_ENGINE_GROUP": "0", "STCLN_DEPLOYMENT": str(said),
+        }  # fmt: skip
 
     def ready(self) -> bool:
         """Whether the webserver has loaded the assets."""

@@ -12,6 +12,8 @@ from own_podman import CHECKOUT, podman
 from own_service import Service, given_away, wait
 from seaweed import weed
 
+from orchestration.deployment import Deployment
+
 pytestmark = pytest.mark.orchestration
 
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
@@ -100,9 +102,16 @@ def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_it
     assert stat.S_IMODE((service.infra / ".env").stat().st_mode) == 0o600
 
 
-def test_what_was_done_is_there_after_the_service_was_down(service: Service) -> None:
+def test_after_it_was_down_all_is_there_and_its_steps_can_run_in_containers_of_their_own(
+    service: Service, deployment: Deployment, daemon: str
+) -> None:
     before = len(service.ask(LEFT)["runsOrError"]["results"])
     service.down()
+    service.steps_in_containers(deployment, daemon)
     assert "Wrote" not in service.up()
     wait(service.ready, "the assets are loaded")
     assert len(service.ask(LEFT)["runsOrError"]["results"]) == before > 0
+    run = service.launch("evaluation_pretrained", "full|2018")
+    wait(lambda: "stcln-evaluate-2018-full-pretrained" in podman("ps"), "the step's container runs")
+    wait(lambda: service.status(run) in ENDS, "the run has ended")
+    assert service.status(run) == "SUCCESS"
