@@ -6,7 +6,8 @@ import pytest
 
 from orchestration.deployment import Deployment, Limits, deployment
 from orchestration.resources import resources
-from orchestration.runners import ContainerRunner, LocalRunner
+from orchestration.runners.container import ContainerRunner
+from orchestration.runners.local import LocalRunner
 from stcln.errors import BadInput
 
 pytestmark = pytest.mark.orchestration
