@@ -1,4 +1,4 @@
-"""An API server that keeps what it is told (kmock), and nodes: by a script of statuses, or real by `podman play kube`."""
+"""An API server that keeps what it is told (kmock), and nodes: by a script of statuses, or by `podman play kube`."""
 
 import asyncio
 import json

@@ -1,5 +1,6 @@
 """A step in a run of its own, in a cluster, and what Dagster knows of it."""
 
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,12 @@ STAGE = "scratch@2016-d6-scratch"
 ARGV = ["python", "-m", "stcln", "finetune", "--season", "2016", "--length", "d6", "--arm", "scratch"]
 
 
+@cache
+def _instance() -> dg.DagsterInstance:
+    """One for all runs: making it takes longer than a run."""
+    return dg.DagsterInstance.ephemeral()
+
+
 class Ran:
     """Runs it."""
 
@@ -20,9 +27,8 @@ class Ran:
         def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             return dg.MaterializeResult(metadata={**runner(workspace.root, deployment).run(stage, argv, context)})
 
-        with dg.DagsterInstance.ephemeral() as instance:
-            result = dg.materialize([step], instance=instance, raise_on_error=False)
-            self.logs = [entry.user_message for entry in instance.all_logs(result.run_id)]
+        result = dg.materialize([step], instance=_instance(), raise_on_error=False)
+        self.logs = [entry.user_message for entry in _instance().all_logs(result.run_id)]
         self.success, self.events = result.success, result.all_events
 
     @property
