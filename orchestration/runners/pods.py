@@ -58,8 +58,11 @@ class Pod:
         self._printed: float | None = None  # when the last line was read
         self._owed = True  # whether lines may have been missed
 
-    def follow(self) -> None:
+    def follow(self, end: Callable[[], None] | None = None) -> None:
         """Print what its step prints until it has ended well; where the wait is broken off, end it and let it save.
+
+        Args:
+            end: How to end it; None: delete it.
 
         Raises:
             StartError: It cannot start.
@@ -68,7 +71,7 @@ class Pod:
         """
         try:
             while (pod := self.read()).status.phase not in OVER:
-                self.check_start(pod)
+                check_start(pod, self.until)
                 self._print(pod)
                 time.sleep(POLL)
             self._print(pod)
@@ -76,7 +79,7 @@ class Pod:
             raise
         except BaseException:
             with suppress(ApiException, HTTPError, StartError):  # the next run sweeps
-                self.remove()
+                (end or self.remove)()
             raise
         if pod.status.phase == "Failed":
             raise PodError(pod, f"Its pod is kept: `kubectl -n {self.namespace} describe pod {self.name}`.")
@@ -89,26 +92,6 @@ class Pod:
             if error.status == 404:
                 raise PodError(None) from None
             raise
-
-    def check_start(self, pod: V1Pod) -> None:
-        """Refuse to wait for what will not be.
-
-        Raises:
-            StartError: Its image or its Secret is missing, or it has waited too long.
-        """
-        state = state_of(pod)
-        if state.running or state.terminated:
-            return
-        if state.waiting and state.waiting.reason in NO_IMAGE:
-            image = pod.spec.containers[0].image
-            why = f"the node cannot have it ({state.waiting.reason}: {line(state.waiting.message)})"
-            raise StartError(f"image {image}: {why}; push it to where the nodes pull from, or correct the deployment.")
-        if state.waiting and state.waiting.reason in NO_CONTAINER:
-            raise StartError(f"the node cannot start the container ({line(state.waiting.message)}); mend the cluster.")
-        if time.monotonic() > self.until:
-            raise StartError(
-                f"{_waits_for(pod)}; lower its `limits`, mend the cluster, or raise cluster.start_minutes."
-            )
 
     def remove(self) -> None:
         """Delete it and wait until it is gone: its step has `GRACE` seconds to save.
@@ -148,6 +131,29 @@ class Pod:
         self._printed = time.monotonic()
 
 
+def check_start(pod: V1Pod, until: float) -> None:
+    """Refuse to wait for what will not be.
+
+    Args:
+        pod: As it is.
+        until: How long it may wait, by the monotonic clock.
+
+    Raises:
+        StartError: Its image or its Secret is missing, or it has waited too long.
+    """
+    state = state_of(pod)
+    if state.running or state.terminated:
+        return
+    if state.waiting and state.waiting.reason in NO_IMAGE:
+        image = pod.spec.containers[0].image
+        why = f"the node cannot have it ({state.waiting.reason}: {line(state.waiting.message)})"
+        raise StartError(f"image {image}: {why}; push it to where the nodes pull from, or correct the deployment.")
+    if state.waiting and state.waiting.reason in NO_CONTAINER:
+        raise StartError(f"the node cannot start the container ({line(state.waiting.message)}); mend the cluster.")
+    if time.monotonic() > until:
+        raise StartError(f"{_waits_for(pod)}; lower its `limits`, mend the cluster, or raise cluster.start_minutes.")
+
+
 def patiently(ask: Callable[[], Answer]) -> Answer:
     """Ask the API server, and again while it is away."""
     until = time.monotonic() + AWAY
@@ -183,8 +189,10 @@ def ending_of(pod: V1Pod | None, memory: str | None) -> Ending:
         return Ending(137, False, memory, "its pod was deleted")
     ended = state_of(pod).terminated
     status = ended.exit_code if ended else 137
-    if pod.status.reason:  # Evicted, NodeLost, Preempting: the pod's own, not the container's
-        return Ending(status, False, memory, f"{pod.status.reason}: {line(pod.status.message)}")
+    told = [pod.status, *(one for one in pod.status.conditions or [] if one.type == "DisruptionTarget")]
+    for each in told:  # Evicted, NodeShutdown, PreemptionByScheduler: the pod's, not the container's
+        if each.reason:
+            return Ending(status, False, memory, f"{each.reason}: {line(each.message)}")
     return Ending(status, bool(ended and ended.reason == "OOMKilled"), memory)
 
 

@@ -8,3 +8,4 @@ if not all(find_spec(name) for name in NEEDED):
 else:
     from own_cluster import cluster, crops  # noqa: F401 - fixtures
     from own_podman import daemon, deployment, image, owned  # noqa: F401 - fixtures
+    from own_trainer import trainer  # noqa: F401 - a fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import kmock
 import pytest
-from kubernetes.client import ApiClient, CoreV1Api, V1Pod
+from kubernetes.client import ApiClient, V1Pod
 from kubernetes.config import kube_config
 from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, SECRET, Node, OwnCluster, Status, container
 from step_in_cluster import ARGV, STAGE, Ran
@@ -18,7 +18,7 @@ from step_in_cluster import ARGV, STAGE, Ran
 from orchestration.deployment import Deployment, Limits
 from orchestration.runners import pipes
 from orchestration.runners.pod_spec import label
-from orchestration.runners.pods import Pod, StartError, ending_of
+from orchestration.runners.pods import StartError, check_start, ending_of
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
@@ -43,6 +43,9 @@ UNPLACED = {
         }
     ],
 }
+DISRUPTED = {
+    "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "the node is gone",
+}  # fmt: skip
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 
 
@@ -157,6 +160,7 @@ def test_what_the_place_did_to_a_pod_is_tried_again_and_then_told(
     [
         (None, "its pod was deleted", True),
         (EVICTED, "Evicted: The node was low", True),
+        ({**ended(1), "conditions": [DISRUPTED]}, "from outside: DeletionByTaintManager: the node is gone", True),
         (ended(143), "it was stopped from outside (exit status 143)", True),
         (ended(137), "was killed, from outside or because it needs more memory than the 4Gi", True),
         (ended(137, "OOMKilled"), "needs more memory than the 4Gi that `limits` gives it", False),
@@ -182,11 +186,9 @@ def test_how_a_pod_ended_is_a_sentence_and_says_whether_to_try_again(
         ({"phase": "Pending"}, "its pod does not start (Pending)"),
     ],
 )
-def test_what_keeps_a_pod_from_starting_is_told(crops: Deployment, status: Status, said: str) -> None:
-    assert crops.cluster
-    overdue = Pod(CoreV1Api(), crops.cluster.model_copy(update={"start_minutes": -1}), "p")
+def test_what_keeps_a_pod_from_starting_is_told(status: Status, said: str) -> None:
     with pytest.raises(StartError) as told:
-        overdue.check_start(pod_in(status))
+        check_start(pod_in(status), until=0)
     assert said in str(told.value)
 
 

@@ -91,10 +91,3 @@ def test_a_cancelled_run_lets_the_step_in_its_pod_save(
     assert not Ran(workspace, placed).success
     assert "stcln: stopped by SIGTERM; run it again to go on." in capfd.readouterr().err
     assert [*workspace.root.glob(STATES)] and cluster.pods == []
-
-
-def test_memory_that_runs_out_in_a_pod_is_told_with_the_limit(
-    cluster: OwnCluster, placed: Deployment, owned: Workspace
-) -> None:
-    ran = Ran(owned, placed.model_copy(update={"limits": {"*": Limits(memory="64Mi")}}))
-    assert "needs more memory than the 64Mi that `limits` gives it" in ran.sentence and len(cluster.pods) == 1
