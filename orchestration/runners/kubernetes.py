@@ -59,7 +59,7 @@ class KubernetesRunner:
                 pod_wait_timeout=0,
                 delete_pod_on_completion=False,
             )
-            Pod(api, cluster, client.pod_name).remove()
+            client.pod.remove()
         return messages.told("summary") or {}
 
     def _sweep(self, api: CoreV1Api, stage: str, context: dg.AssetExecutionContext) -> None:
@@ -79,7 +79,7 @@ class _Client(PipesK8sClient):
         cluster: Where the pods are.
     """
 
-    pod_name: str
+    pod: Pod
 
     def __init__(self, messages: InWorkspace, cluster: Cluster) -> None:
         super().__init__(message_reader=messages)
@@ -96,8 +96,8 @@ class _Client(PipesK8sClient):
         ignore_containers: set[str] | None = None,
     ) -> Iterator[None]:
         """Follow the pod to its end, which the client then finds."""
-        self.pod_name = pod_name
-        Pod(client.core_api, self.cluster, pod_name).follow()
+        self.pod = Pod(client.core_api, self.cluster, pod_name)
+        self.pod.follow()
         yield
 
 

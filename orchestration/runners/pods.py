@@ -21,6 +21,8 @@ POLL = 2.0
 """Seconds between two looks at a pod."""
 AWAY = 300.0
 """Seconds that the API server may be away: an upgrade of the control plane ends no training."""
+QUIET = 300.0
+"""Seconds without a line after which the log is asked for anew: a connection that is idle may be dropped, untold."""
 NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 OVER = ("Succeeded", "Failed")
@@ -103,7 +105,9 @@ class Pod:
         with absent_is_well():
             self.api.delete_namespaced_pod(self.name, self.namespace, grace_period_seconds=GRACE)
             while time.monotonic() < until:
-                self._print(self.api.read_namespaced_pod(self.name, self.namespace))
+                pod = self.api.read_namespaced_pod(self.name, self.namespace)
+                if state_of(pod).running:
+                    self._print(pod)  # the step's last words
                 time.sleep(POLL / 4)
             how = f"kubectl -n {self.namespace} delete pod --force {self.name}"
             raise StartError(f"pod {self.name} does not go: where its node is off for certain, `{how}`.")
@@ -123,6 +127,7 @@ class Pod:
                 follow=True,
                 since_seconds=since,
                 _preload_content=False,
+                _request_timeout=QUIET,
             )
             for part in printed.stream():
                 sys.stderr.buffer.write(part)

@@ -24,6 +24,7 @@ from stcln.workspace import Workspace
 
 Status = dict[str, Any]
 NAMESPACE, CLAIM, SECRET = "crops", "workspaces", "step-variables"
+OWN = "not-the-runner"  # what the cluster's own parts call themselves
 PODS = kmock.resource("", "v1", "pods")
 
 
@@ -163,7 +164,9 @@ class OwnCluster:
         threads = [threading.Thread(target=lambda: loop.run_until_complete(serve()))]
         threads[0].start()
         assert started.wait(5)
-        self.core = CoreV1Api(ApiClient(Configuration(host=self.url)))
+        client = ApiClient(Configuration(host=self.url))
+        client.user_agent = OWN
+        self.core = CoreV1Api(client)
         threads.append(threading.Thread(target=self._watch))
         threads[1].start()
         self.kubeconfig.write_text(yaml.safe_dump(self._config()))

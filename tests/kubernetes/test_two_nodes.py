@@ -1,17 +1,16 @@
 """A real fine-tuning on two nodes, each a container, made by Kubeflow's SDK (its container backend) with our step."""
 
-import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster_pipes import encode_env_var
 from kubeflow.trainer import ContainerBackendConfig, CustomTrainer, TrainerClient, TrainingRuntimeSource
 from kubeflow.trainer.backends.container.adapters.docker import DockerClientAdapter
 from own_podman import CHECKOUT
@@ -35,29 +34,15 @@ def step(words: list[str]) -> None:
     runpy.run_module("orchestration.step", run_name="__main__", alter_sys=True)
 
 
-def packed(value: dict[str, Any]) -> str:
-    """A variable as Pipes has it."""
-    return base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
-
-
 def pipes_to(messages: Path) -> dict[str, str]:
     """The variables by which Dagster tells a step where its messages go."""
-    empty = (
-        "asset_keys",
-        "code_version_by_asset_key",
-        "provenance_by_asset_key",
-        "partition_key",
-        "partition_key_range",
-    )
-    told = {
-        **dict.fromkeys((*empty, "partition_time_window", "job_name")),
-        "run_id": "r",
-        "retry_number": 0,
-        "extras": {},
-    }
+    by_key = ("code_version_by_asset_key", "provenance_by_asset_key")
+    partition = ("partition_key", "partition_key_range", "partition_time_window")
+    told = dict.fromkeys(("asset_keys", *by_key, *partition, "job_name"))
+    context = {"data": {**told, "run_id": "a-run", "retry_number": 0, "extras": {}}}
     return {
-        "DAGSTER_PIPES_CONTEXT": packed({"data": told}),
-        "DAGSTER_PIPES_MESSAGES": packed({"path": str(messages)}),
+        "DAGSTER_PIPES_CONTEXT": encode_env_var(context),
+        "DAGSTER_PIPES_MESSAGES": encode_env_var({"path": str(messages)}),
     }
 
 
