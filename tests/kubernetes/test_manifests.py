@@ -30,7 +30,7 @@ KUBERNETES = "1.32"
 CONFINED = {
     "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
 }  # fmt: skip
-PLAIN = {"STCLN_WORKSPACE", "STCLN_DEPLOYMENT", "STCLN_CODE_HOST", "STCLN_CODE_PORT", "HOME"}
+PLAIN = {"STCLN_WORKSPACE", "STCLN_DEPLOYMENT", "STCLN_CODE_HOST", "STCLN_CODE_PORT", "HOME", "DVC_SITE_CACHE_DIR"}
 Document = dict[str, Any]
 
 
