@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-NEEDED = ("dagster", "dvc", "kmock", "kubernetes_validate")
+NEEDED = ("dagster", "dvc", "kubeflow", "kmock", "kubernetes_validate")
 if not all(find_spec(name) for name in NEEDED):
     collect_ignore_glob = ["test_*.py"]
 else:

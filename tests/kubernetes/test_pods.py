@@ -1,60 +1,23 @@
 """Steps as pods: what is asked of the API server, how every end is told, what is kept and what is deleted."""
 
-import json
 import os
 import signal
 import threading
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import kmock
 import pytest
-from kubernetes.client import ApiClient, V1Pod
 from kubernetes.config import kube_config
-from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, SECRET, Node, OwnCluster, Status, container
+from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, SECRET, Node, OwnCluster
 from step_in_cluster import ARGV, STAGE, Ran
+from test_pod_endings import EVICTED, UNPLACED, ended, waiting
 
 from orchestration.deployment import Deployment, Limits
 from orchestration.runners import pipes
-from orchestration.runners.pod_spec import label
-from orchestration.runners.pods import StartError, check_start, ending_of
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
-
-
-def waiting(reason: str, message: str) -> Status:
-    return container(waiting={"reason": reason, "message": message})
-
-
-def ended(status: int, reason: str = "Error") -> Status:
-    return container(terminated={"exitCode": status, "reason": reason})
-
-
-UNPLACED = {
-    "phase": "Pending",
-    "conditions": [
-        {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": "3 Insufficient nvidia.com/gpu",
-        }
-    ],
-}
-DISRUPTED = {
-    "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "the node is gone",
-}  # fmt: skip
-EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
-
-
-def pod_in(status: Status) -> V1Pod:
-    """A pod as the client reads it."""
-    body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "step", "image": "registry/i"}]}}
-    answer = SimpleNamespace(data=json.dumps({**body, "status": status}))
-    pod: V1Pod = ApiClient().deserialize(answer, "V1Pod")
-    return pod
 
 
 def with_cluster(deployment: Deployment, **change: Any) -> Deployment:
@@ -155,43 +118,6 @@ def test_what_the_place_did_to_a_pod_is_tried_again_and_then_told(
     assert len(cluster.created) == pipes.TRIES and len(cluster.pods) == 1
 
 
-@pytest.mark.parametrize(
-    ("last", "said", "again"),
-    [
-        (None, "its pod was deleted", True),
-        (EVICTED, "Evicted: The node was low", True),
-        ({**ended(1), "conditions": [DISRUPTED]}, "from outside: DeletionByTaintManager: the node is gone", True),
-        (ended(143), "it was stopped from outside (exit status 143)", True),
-        (ended(137), "was killed, from outside or because it needs more memory than the 4Gi", True),
-        (ended(137, "OOMKilled"), "needs more memory than the 4Gi that `limits` gives it", False),
-        (ended(127), "image registry/i cannot start it", False),
-        (ended(1), "its last lines say why (exit status 1)", False),
-    ],
-)
-def test_how_a_pod_ended_is_a_sentence_and_says_whether_to_try_again(
-    last: Status | None, said: str, again: bool
-) -> None:
-    ending = ending_of(last and pod_in(last), "4Gi")
-    assert said in ending.sentence(STAGE, "registry/i") and ending.again is again
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (waiting("ImagePullBackOff", "Back-off"), "image registry/i: the node cannot have it (ImagePullBackOff: Back-"),
-        (waiting("ErrImageNeverPull", "not present"), "(ErrImageNeverPull: not present); push it to where"),
-        (waiting("CreateContainerConfigError", 'secret "s" not found'), 'cannot start the container (secret "s" not'),
-        (UNPLACED, "no node has room for it (3 Insufficient nvidia.com/gpu); lower its `limits`"),
-        (waiting("ContainerCreating", ""), "its pod does not start (ContainerCreating)"),
-        ({"phase": "Pending"}, "its pod does not start (Pending)"),
-    ],
-)
-def test_what_keeps_a_pod_from_starting_is_told(status: Status, said: str) -> None:
-    with pytest.raises(StartError) as told:
-        check_start(pod_in(status), until=0)
-    assert said in str(told.value)
-
-
 def test_a_pod_that_cannot_start_is_not_left_to_start_when_nobody_waits(
     cluster: OwnCluster, crops: Deployment, owned: Workspace
 ) -> None:
@@ -255,9 +181,3 @@ def test_what_the_api_server_refuses_is_told_and_not_tried_again(
 def test_without_a_cluster_that_is_told(crops: Deployment, owned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere/config")
     assert "no Kubernetes cluster is named here" in Ran(owned, crops).sentence
-
-
-def test_the_long_name_of_a_stage_makes_a_label_of_its_own() -> None:
-    long = [f"evaluate-scratch@2016-{'very-' * 10}long-{arm}" for arm in ("scratch", "stretch")]
-    assert label("fetch") == "fetch" and len({label(name) for name in long}) == 2
-    assert all(len(label(name)) <= 63 and label(name)[-1].isalnum() for name in long)

@@ -15,6 +15,7 @@ from kubeflow.trainer import ContainerBackendConfig, CustomTrainer, TrainerClien
 from kubeflow.trainer.backends.container.adapters.docker import DockerClientAdapter
 from own_podman import CHECKOUT
 from own_trainer import RUNTIME
+from tiny_study import restudy
 
 from orchestration.deployment import Deployment
 from stcln.storage import digest
@@ -87,10 +88,11 @@ def by_torchrun_here(workspace: Workspace, root: Path) -> Workspace:
 def test_two_containers_train_as_one_and_give_the_bytes_of_two_processes_of_one_machine(
     backend: TrainerClient, deployment: Deployment, owned: Workspace, tmp_path: Path
 ) -> None:
-    messages = owned.root / "messages"
+    workspace = restudy(owned, finetune={"seeds": 1, "epochs": 2})
+    messages = workspace.root / "messages"
     messages.touch()
     variables = {**pipes_to(messages), "GLOO_SOCKET_IFNAME": "eth0", "OMP_NUM_THREADS": "1"}
-    words = [*WORDS, "--workspace", str(owned.root)]
+    words = [*WORDS, "--workspace", str(workspace.root)]
     trainer = CustomTrainer(
         func=step, func_args={"words": words}, num_nodes=2, image=str(deployment.image), env=variables
     )
@@ -104,6 +106,6 @@ def test_two_containers_train_as_one_and_give_the_bytes_of_two_processes_of_one_
     told = [json.loads(line) for line in messages.read_text().splitlines()]
     assert [one["method"] for one in told].count("opened") == 1  # the first process alone tells
     assert "epoch" in printed[0] and "epoch" not in printed[1]
-    assert digest(owned.finetuned("2016", "d6", "scratch")) == digest(
-        by_torchrun_here(owned, tmp_path / "one").finetuned("2016", "d6", "scratch")
+    assert digest(workspace.finetuned("2016", "d6", "scratch")) == digest(
+        by_torchrun_here(workspace, tmp_path / "one").finetuned("2016", "d6", "scratch")
     )
