@@ -4,10 +4,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from kubernetes.client import ApiClient, V1Pod
+from kubernetes.client import ApiClient, ApiException, V1Pod
 from own_cluster import Status, container
 from step_in_cluster import STAGE
+from urllib3.exceptions import HTTPError
 
+from orchestration.runners import pods
 from orchestration.runners.pod_spec import label
 from orchestration.runners.pods import StartError, check_start, ending_of
 
@@ -88,3 +90,19 @@ def test_the_long_name_of_a_stage_makes_a_label_of_its_own() -> None:
     long = [f"evaluate-scratch@2016-{'very-' * 10}long-{arm}" for arm in ("scratch", "stretch")]
     assert label("fetch") == "fetch" and len({label(name) for name in long}) == 2
     assert all(len(label(name)) <= 63 and label(name)[-1].isalnum() for name in long)
+
+
+def test_an_api_server_that_is_away_for_a_moment_ends_nothing_and_one_that_refuses_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pods, "POLL", 0)
+    answers = iter([HTTPError(), ApiException(status=503), ApiException(status=429), None, ApiException(status=403)])
+
+    def ask() -> str:
+        if error := next(answers):
+            raise error
+        return "a pod"
+
+    assert pods.patiently(ask) == "a pod"
+    with pytest.raises(ApiException, match="403"):
+        pods.patiently(ask)
