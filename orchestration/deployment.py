@@ -15,6 +15,8 @@ from stcln.study.part import Part
 from stcln.study.reading import read_part
 
 MEMORY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+CLUSTER = ("kubernetes", "kubeflow")
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 
 
 class Limits(Part):
@@ -24,11 +26,29 @@ class Limits(Part):
     memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)$")] | None = None
     """As Kubernetes writes it: 16Gi."""
     gpus: Annotated[int, Field(ge=0)] | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    """How many machines train together, each with these limits; runner kubeflow alone."""
 
     @property
     def memory_bytes(self) -> int | None:
         """The memory in bytes."""
         return int(self.memory[:-2]) * MEMORY[self.memory[-2:]] if self.memory else None
+
+
+class Cluster(Part):
+    """Where in a Kubernetes cluster the steps run."""
+
+    namespace: KubernetesName
+    claim: KubernetesName
+    """The PersistentVolumeClaim with the workspace, which Dagster's own pods have mounted too."""
+    path: Path
+    """Where they have it: the workspace is this directory or lies below."""
+    secret: KubernetesName | None = None
+    """A Secret of the namespace: each of its keys is a variable of the steps."""
+    runtime: KubernetesName = "stcln-torch"
+    """The ClusterTrainingRuntime of runner kubeflow."""
+    start_minutes: Annotated[float, Field(gt=0)] = 30
+    """How long a pod may wait for a node and for its image."""
 
 
 class Deployment(Part):
@@ -37,7 +57,7 @@ class Deployment(Part):
     Relative paths in it are seen from its file.
     """
 
-    runner: Literal["local", "container"] = "local"
+    runner: Literal["local", "container", "kubernetes", "kubeflow"] = "local"
     image: str | None = None
     """Of the steps, with the code of this checkout in it."""
     limits: dict[str, Limits] = Field(default_factory=dict)
@@ -49,11 +69,23 @@ class Deployment(Part):
     """Directories outside the workspace that steps read: a local archive, a DVC cache that the workspace links to."""
     network: str | None = None
     """Of the containers; None: the daemon's default. `host` where a service listens on loopback only."""
+    cluster: Cluster | None = None
+    """Of runners kubernetes and kubeflow."""
 
     @model_validator(mode="after")
-    def _has_an_image(self) -> Self:
+    def _has_what_the_runner_needs(self) -> Self:
         if self.runner != "local" and not self.image:
             raise ValueError(f"runner {self.runner} needs an image")
+        if self.runner != "kubeflow" and any(limits.nodes for limits in self.limits.values()):
+            raise ValueError(f"runner {self.runner} runs a step on one node: `nodes` needs runner kubeflow")
+        if self.runner not in CLUSTER:
+            return self
+        if not self.cluster:
+            raise ValueError(f"runner {self.runner} needs the section cluster")
+        if self.environment:
+            raise ValueError("in a cluster, variables come from a Secret: name it in cluster.secret, not environment")
+        if self.network:
+            raise ValueError("in a cluster, networks are a matter of its NetworkPolicies: leave network out")
         return self
 
     def limits_of(self, stage: str) -> Limits:

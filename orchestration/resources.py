@@ -8,7 +8,7 @@ from assets.stage import Ledger, Notifier, Runner
 from orchestration.deployment import deployment
 from orchestration.ledger import DvcLedger
 from orchestration.notify import Addresses
-from orchestration.runners import RUNNERS
+from orchestration.runners import runner
 
 
 class Resources(TypedDict):
@@ -26,7 +26,7 @@ def resources(root: Path) -> Resources:
         BadInput: STCLN_DEPLOYMENT names a file that is missing or is none.
     """
     place = deployment()
-    return Resources(ledger=DvcLedger(root), runner=RUNNERS[place.runner](root, place), notifier=Addresses())
+    return Resources(ledger=DvcLedger(root), runner=runner(root, place), notifier=Addresses())
 
 
 def small_objects() -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """One step inside the process, container or pod that a runner has started: opens Pipes and calls the verb.
 
+Of the processes that torchrun starts each runs this, and the first alone tells Dagster.
+
 Imports `dagster_pipes` and `stcln` only, so that an image for steps needs nothing else of Dagster.
 """
 
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from dagster_pipes import PipesContext, open_dagster_pipes
+from dagster_pipes import PipesContext, PipesMappingParamsLoader, PipesParams, open_dagster_pipes
 
 from stcln.cli import run_verb
 from stcln.errors import BadInput
@@ -54,6 +56,14 @@ def _outlives(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class _First(PipesMappingParamsLoader):
+    """What Dagster has told the step; but of a team, the messages of all but the first process go nowhere."""
+
+    def load_messages_params(self) -> PipesParams:
+        """Where messages go."""
+        return super().load_messages_params() if os.environ.get("RANK", "0") == "0" else {"path": os.devnull}
+
+
 def _check_code(pipes: PipesContext, argv: Sequence[str]) -> None:
     """Refuse to run other code than the stage is recorded with; a runner elsewhere says which that is."""
     expected = pipes.extras.get("code")
@@ -69,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status: 2 for bad input, whose sentence is logged; 130 or 143 for a run that was cancelled.
     """
     threading.Thread(target=_outlives, args=(os.getppid(),), daemon=True).start()
-    with signals(), open_dagster_pipes() as pipes, Terminal() as terminal:
+    with signals(), open_dagster_pipes(params_loader=_First(os.environ)) as pipes, Terminal() as terminal:
         try:
             _check_code(pipes, argv)
             pipes.report_custom_message({"summary": dict(run_verb(argv, PipesReporter(pipes, terminal)))})

@@ -4,12 +4,24 @@
 Pipes client.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 from assets.stage import Runner
 from orchestration.deployment import Deployment
-from orchestration.runners.container import ContainerRunner
-from orchestration.runners.local import LocalRunner
 
-RUNNERS: Mapping[str, Callable[[Path, Deployment], Runner]] = {"local": LocalRunner, "container": ContainerRunner}
+RUNNERS: Mapping[str, str] = {
+    "local": "LocalRunner",
+    "container": "ContainerRunner",
+    "kubernetes": "KubernetesRunner",
+    "kubeflow": "KubeflowRunner",
+}
+"""The class in the module of this package that has the runner's name. Clients of a cluster take seconds to import."""
+
+
+def runner(root: Path, deployment: Deployment) -> Runner:
+    """The deployment's runner, for a workspace."""
+    module = import_module(f"orchestration.runners.{deployment.runner}")
+    made: Runner = getattr(module, RUNNERS[deployment.runner])(root, deployment)
+    return made

@@ -3,26 +3,24 @@
 import os
 import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import docker
-from dagster._core.pipes.context import PipesMessageHandler
 from dagster_docker import PipesDockerClient
 from dagster_docker.pipes import PipesDockerLogsMessageReader
-from dagster_pipes import DagsterPipesError, PipesParams
-from docker.errors import DockerException
+from dagster_pipes import DagsterPipesError
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest
 from requests.exceptions import RequestException
 
 from orchestration.deployment import Deployment, Limits
-from orchestration.runners.endings import Ending, refusal
-from orchestration.runners.pipes import GRACE, Told, code_of, lost, step_of
+from orchestration.runners.endings import Ending
+from orchestration.runners.pipes import GRACE, InWorkspace, code_of, left_over, lost, owner_of, step_of
 
 SCRATCH = "size=1g,mode=1777"  # of /tmp, where nothing large is written: the rest of the root is read-only
 LABEL = "stcln"
@@ -64,7 +62,7 @@ class ContainerRunner:
                 raise lost(context, ending.sentence(stage, image)) from None
             raise dg.Failure(ending.sentence(stage, image), allow_retries=False) from None
         except (DockerException, RequestException) as error:
-            sentence, again = refusal(error, image)
+            sentence, again = _refusal(error, image)
             if again:
                 raise lost(context, sentence) from error
             raise dg.Failure(sentence, allow_retries=False) from error
@@ -74,13 +72,10 @@ class ContainerRunner:
 
     def settings(self, limits: Limits) -> dict[str, Any]:
         """What docker calls the host's configuration."""
-        owner = self.root.stat()
-        if owner.st_uid == 0:
-            problem = f"{self.root} belongs to root, and no step runs as root"
-            raise dg.Failure(f"{problem}; give it to the user who runs Dagster.", allow_retries=False)
+        user, group = owner_of(self.root)
         reads = {str(path): {"bind": str(path), "mode": "ro"} for path in self.deployment.mounts}
         settings: dict[str, Any] = {
-            "user": f"{owner.st_uid}:{owner.st_gid}",
+            "user": f"{user}:{group}",
             "working_dir": str(self.root),
             "volumes": {**reads, str(self.root): {"bind": str(self.root), "mode": "rw"}},
             "environment": {n: os.environ[n] for n in self.deployment.environment if n in os.environ},
@@ -100,26 +95,10 @@ class ContainerRunner:
         return settings
 
 
-class _Messages(Told, PipesDockerLogsMessageReader):
-    """Messages by a file in the workspace, which both sides see; what the step prints is handed on as it is."""
+class _Messages(InWorkspace, PipesDockerLogsMessageReader):
+    """What the step prints is handed on as it is."""
 
     container: Container | None = None
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
-        """Read the file as it grows."""
-        self.kept, owner = handler, self.root.stat()
-        (self.root / ".stcln").mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="pipes-", dir=self.root / ".stcln") as directory:
-            file = Path(directory) / "messages"
-            with dg.PipesFileMessageReader(str(file)).read_messages(handler) as params:
-                for path in (file, file.parent, file.parents[1]):
-                    if os.geteuid() == 0:  # Dagster runs as root, the step as the workspace's owner
-                        os.chown(path, owner.st_uid, owner.st_gid)
-                yield params
 
     def consume_docker_logs(self, container: Container) -> None:
         """Print what the step prints until it ends; where the run is cancelled, let it save first."""
@@ -148,8 +127,7 @@ def _named(root: Path, stage: str, context: dg.AssetExecutionContext) -> dict[st
 def _sweep(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
     """Remove what a run that was killed has left of this stage, after it has saved its state."""
     for container in _standing(root, stage):
-        run = context.instance.get_run_by_id(container.labels[f"{LABEL}.run"])
-        if run is None or run.is_finished or run.run_id == context.run.run_id:
+        if left_over(container.labels[f"{LABEL}.run"], context):
             context.log.info(f"{container.name} was left by a run that has ended: it is stopped and removed")
             container.stop(timeout=GRACE)
             container.remove(force=True)
@@ -174,3 +152,22 @@ def _ending(container: Container | None, limits: Limits) -> Ending:
     container.reload()
     state = container.attrs["State"]
     return Ending(int(state["ExitCode"]), bool(state.get("OOMKilled")), limits.memory)
+
+
+def _refusal(error: Exception, image: str) -> tuple[str, bool]:
+    """Why no container could be had, and whether to try again."""
+    if isinstance(error, ImageNotFound | NotFound) or (isinstance(error, APIError) and "pull" in str(error)):
+        return (
+            f"image {image}: it is not here and cannot be pulled ({_short(error)}); build it with `make images`.",
+            False,
+        )
+    if isinstance(error, APIError) and not error.is_server_error():
+        return f"image {image}: the daemon refuses the container ({_short(error)}); mend the deployment.", False
+    if isinstance(error, APIError):
+        return f"the container daemon failed ({_short(error)}); its log says why.", True
+    return f"no container daemon answers ({_short(error)}); start it, or correct DOCKER_HOST.", True
+
+
+def _short(error: Exception) -> str:
+    text = getattr(error, "explanation", None) or str(error)
+    return " ".join(str(text).split())[:300]

@@ -1,8 +1,6 @@
-"""How a container ended, and what refused to start it, as a sentence; and whether it is worth another try."""
+"""How a container or pod ended, as a sentence; and whether it is worth another try."""
 
 from dataclasses import dataclass
-
-from docker.errors import APIError, ImageNotFound, NotFound
 
 KILLED, STOPPED = 137, (130, 143)
 NO_PROGRAM = (125, 126, 127)
@@ -16,21 +14,25 @@ class Ending:
         status: The exit status of its first process.
         out_of_memory: Whether the kernel ended it for its memory.
         memory: Its limit.
+        outside: What ended it from outside, where that is known: `Evicted: ...`.
     """
 
     status: int
     out_of_memory: bool
     memory: str | None
+    outside: str = ""
 
     @property
     def again(self) -> bool:
         """Whether the place failed and not the step."""
-        return self.status in STOPPED or (self.status == KILLED and not self.out_of_memory)
+        return bool(self.outside) or self.status in STOPPED or (self.status == KILLED and not self.out_of_memory)
 
     def sentence(self, stage: str, image: str) -> str:
         """What happened, and what the user can do."""
         limit = f"the {self.memory} that `limits` gives it" if self.memory else "this machine has"
-        if self.out_of_memory:
+        if self.outside:
+            what = f"it was ended from outside: {self.outside}"
+        elif self.out_of_memory:
             what = f"it needs more memory than {limit}; raise it, or lower the batch"
         elif self.status == KILLED:  # podman does not say everywhere that it was for memory
             what = f"its container was killed, from outside or because it needs more memory than {limit}"
@@ -41,22 +43,3 @@ class Ending:
         else:
             what = "its last lines say why"
         return f"{stage}: {what} (exit status {self.status})."
-
-
-def refusal(error: Exception, image: str) -> tuple[str, bool]:
-    """Why no container could be had, and whether to try again."""
-    if isinstance(error, ImageNotFound | NotFound) or (isinstance(error, APIError) and "pull" in str(error)):
-        return (
-            f"image {image}: it is not here and cannot be pulled ({_short(error)}); build it with `make images`.",
-            False,
-        )
-    if isinstance(error, APIError) and not error.is_server_error():
-        return f"image {image}: the daemon refuses the container ({_short(error)}); mend the deployment.", False
-    if isinstance(error, APIError):
-        return f"the container daemon failed ({_short(error)}); its log says why.", True
-    return f"no container daemon answers ({_short(error)}); start it, or correct DOCKER_HOST.", True
-
-
-def _short(error: Exception) -> str:
-    text = getattr(error, "explanation", None) or str(error)
-    return " ".join(str(text).split())[:300]

@@ -16,7 +16,8 @@ from own_podman import CHECKOUT, USER, podman, trained_here
 from tiny_study import restudy
 
 from orchestration.deployment import Deployment, Limits
-from orchestration.runners import ContainerRunner, pipes
+from orchestration.runners import pipes
+from orchestration.runners.container import ContainerRunner
 from orchestration.runners.endings import Ending
 from stcln.storage import digest
 from stcln.workspace import Workspace

@@ -6,11 +6,13 @@ import pytest
 
 from orchestration.deployment import Deployment, Limits, deployment
 from orchestration.resources import resources
-from orchestration.runners import ContainerRunner, LocalRunner
+from orchestration.runners.container import ContainerRunner
+from orchestration.runners.local import LocalRunner
 from stcln.errors import BadInput
 
 pytestmark = pytest.mark.orchestration
 EXAMPLE = Path(__file__).parents[2] / "infra/deployment.yaml"
+PODS = "runner: kubernetes\nimage: a\ncluster: {namespace: n"
 
 
 @pytest.fixture
@@ -51,6 +53,17 @@ def test_mounts_are_seen_from_the_file(named: Path) -> None:
         ("limits: {pretrain: {memory: 16GB}}", "field limits.pretrain.memory: .*'16GB'"),
         ("limits: {pretrain: {gpus: -1}}", "field limits.pretrain.gpus: .*-1"),
         ("mounts: [nowhere]", "field mounts: .*nowhere is not there"),
+        ("runner: kubernetes\nimage: a", "runner kubernetes needs the section cluster"),
+        (f"{PODS}, claim: Claims, path: /srv}}", "field cluster.claim: .*'Claims'"),
+        (
+            f"{PODS}, claim: c, path: /srv}}\nenvironment: [TOKEN]",
+            "variables come from a Secret: name it in",
+        ),
+        (f"{PODS}, claim: c, path: /srv}}\nnetwork: host", "NetworkPolicies: leave network out"),
+        (
+            f"{PODS}, claim: c, path: /srv}}\nlimits: {{a: {{nodes: 2}}}}",
+            "on one node: `nodes` needs runner kubeflow",
+        ),
         ("image: a\nimage: b", "'image' stands twice"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from tiny_study import restudy
 
 from orchestration.deployment import Deployment
-from orchestration.runners import LocalRunner
+from orchestration.runners.local import LocalRunner
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
@@ -66,7 +66,7 @@ import sys
 from pathlib import Path
 import dagster as dg
 from orchestration.deployment import Deployment
-from orchestration.runners import LocalRunner
+from orchestration.runners.local import LocalRunner
 
 @dg.asset
 def finetuned(context: dg.AssetExecutionContext) -> None:

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from orchestration.deployment import Deployment
     from stcln.workspace import Workspace
 
-CHECKOUT = Path(__file__).parents[2]
-IMAGE = "localhost/stcln-of-this-machine"
+CHECKOUT = Path(__file__).parents[1]
+IMAGE = f"localhost/stcln-of-{md5(str(CHECKOUT).encode()).hexdigest()[:8]}"  # each checkout its own: the image names it
 USER = 10001
 ROOM = ("tmp", "data", "var/lib/postgresql/data", "var/lib/dagster")
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
@@ -105,7 +106,8 @@ def deployment(image: str) -> "Deployment":
 def owned(tiny_workspace: "Workspace") -> "Workspace":
     """The tiny workspace, of a user who is not root."""
     for path in (tiny_workspace.root, *tiny_workspace.root.rglob("*")):
-        os.chown(path, USER, USER)
+        if os.geteuid() == 0:
+            os.chown(path, USER, USER)
     return tiny_workspace
 
 
