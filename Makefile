@@ -10,7 +10,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VERBS := test_boundaries.py test_cli.py test_new.py test_stages.py test_lineage.py data/test_prepare.py test_report.py \
 	test_export.py test_predict.py test_services.py
 
-.PHONY: demo test ui images step service up down light lint types clean
+.PHONY: demo test ui images kubeflow step service remote up down light lint types clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready          ## materialise the whole demo study through Dagster and print its table
@@ -34,7 +34,7 @@ light: .venv-light/ready     ## every verb of stcln alone, without Dagster and D
 
 images: step service         ## the images stcln-step and stcln-service of this checkout
 
-step service:                # BUILD: more words for docker, such as --build-arg BASE=...; podman needs telling its format
+step service remote:         # BUILD: more words for docker, such as --build-arg BASE=...; podman needs telling its format
 	@BUILDAH_FORMAT=docker $(ENGINE) build --file infra/docker/Dockerfile --target $@ $(BUILD) --tag stcln-$@:$(VERSION) .
 
 up: service                  ## Dagster as a service in containers, behind a password; STCLN_WORKSPACE names its workspace
@@ -48,6 +48,15 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[orchestration,dev,services]'
+	@touch $@
+
+kubeflow: $(VENV)/ready .venv-kfp/ready    ## the study of STCLN_WORKSPACE as a Kubeflow pipeline: pipeline.yaml
+	@PYTHONPATH=$(CURDIR) python infra/kubeflow/graph.py "$${STCLN_WORKSPACE:?name a workspace of its own}" > .kubeflow.json
+	@.venv-kfp/bin/python infra/kubeflow/pipeline.py .kubeflow.json pipeline.yaml && rm .kubeflow.json
+
+.venv-kfp/ready: infra/kubeflow/requirements.txt
+	@$(PYTHON) -m venv .venv-kfp
+	@.venv-kfp/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 .venv-light/ready: pyproject.toml constraints.txt

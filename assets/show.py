@@ -28,6 +28,11 @@ from stcln.workspace import Workspace
 
 METRICS = ("oa", "miou", "mf1", "kappa", "majority_oa")
 MIB = 1 << 20
+SEEN = (
+    "*.json", "*.md", "*.html", "*.png", "*.npz", "SIMULATED.txt", "*/SIMULATED.txt",
+    *(f"{array}/c/*" for array in ("band", "tile", "split", "date*", "transform")),
+)  # fmt: skip
+"""What of an output these functions and the checks read: no model, no image of a season."""
 Shown = dict[str, Any]
 
 
@@ -51,7 +56,7 @@ def store(workspace: Workspace, season: str) -> Shown:
         "bands": ", ".join(opened.bands),
         "crs": opened.crs,
         "validation": dg.MetadataValue.json(validation),
-        "pictures": pictures.sheet(_first_tile(opened), opened.simulated),
+        **({"pictures": pictures.sheet(_first_tile(opened), opened.simulated)} if opened.images else {}),
         **_lies(path),
     }
 

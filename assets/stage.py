@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import dagster as dg
 
 Metadata = Mapping[str, Any]
+MADE = "made"
+"""In a step's summary, what it tells the ledger."""
 
 
 class Ledger(Protocol):
@@ -29,8 +31,19 @@ class Ledger(Protocol):
     def versions(self, stages: Sequence[str]) -> dict[str, str | None]:
         """`version` of several stages, given upstream first."""
 
-    def commit(self, stage: str) -> str:
-        """Record the output that a run of the stage has just written; gives its version."""
+    def standing(self, stages: Sequence[str]) -> set[str]:
+        """Those stages whose recorded output stands. Restores nothing."""
+
+    def commit(self, stage: str, made: Metadata | None = None) -> str:
+        """Record the output that a run of the stage has just written; gives its version.
+
+        Args:
+            stage: Its name.
+            made: What the step told the ledger of it, where it runs on another disk.
+        """
+
+    def bring(self, stage: str) -> Metadata:
+        """Bring here what the UI shows of the output that stands, where it lies elsewhere; says where the rest is."""
 
     def restore(self, version: str, place: Path) -> None:
         """Put the files of an output of some time, by its version, into an empty directory.
@@ -80,16 +93,17 @@ def materialise(
         A result whose data version is the ledger's. What `describe` gives stands first, and over the step's summary.
     """
     began = time.perf_counter()
-    summary: Metadata = {}
+    summary: dict[str, Any] = {}
     with ledger.held(stage):
         version = None if again else ledger.version(stage)
         if computed := version is None:
-            summary = runner.run(stage, ledger.argv(stage), context)
-            version = ledger.commit(stage)
+            summary = dict(runner.run(stage, ledger.argv(stage), context))
+            version = ledger.commit(stage, summary.pop(MADE, None))
         else:
             context.log.info(f"{stage}: nothing it depends on has changed; version {version} stands")
         assert version is not None
-        shown = describe()
+        elsewhere = ledger.bring(stage)
+        shown = {**describe(), **elsewhere}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={

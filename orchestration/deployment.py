@@ -58,6 +58,8 @@ class Deployment(Part):
     """
 
     runner: Literal["local", "container", "kubernetes", "kubeflow"] = "local"
+    results: Literal["shared", "remote"] = "shared"
+    """How steps get inputs and give results: on a disk shared with Dagster, or by the workspace's DVC remote."""
     image: str | None = None
     """Of the steps, with the code of this checkout in it."""
     limits: dict[str, Limits] = Field(default_factory=dict)
@@ -80,6 +82,8 @@ class Deployment(Part):
             raise ValueError(f"runner {self.runner} runs a step on one node: `nodes` needs runner kubeflow")
         if self.runner not in CLUSTER:
             return self
+        if self.results == "remote":
+            raise ValueError("results remote is for runners local and container: pods have the workspace's claim")
         if not self.cluster:
             raise ValueError(f"runner {self.runner} needs the section cluster")
         if self.environment:

@@ -5,7 +5,7 @@ Nothing is run here. DVC's own `repro` is never called, since siblings would wai
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class DvcLedger:
 
         return in_turn(self.root, look)
 
-    def commit(self, stage: str) -> str:
+    def commit(self, stage: str, made: Mapping[str, Any] | None = None) -> str:
         """Record the stage's inputs and output in dvc.lock, cache and run-cache; DVC's md5 of the output.
 
         Raises:
@@ -98,6 +98,10 @@ class DvcLedger:
             return in_turn(self.root, record)
         finally:
             self._asked.pop(stage, None)
+
+    def bring(self, stage: str) -> Mapping[str, Any]:
+        """All is here."""
+        return {}
 
     def restore(self, version: str, place: Path) -> None:
         """Put the files of an output of some time, by DVC's md5 of it, into an empty directory.

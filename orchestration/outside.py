@@ -11,7 +11,8 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from assets import Plan
 from assets.plan import Step
 from assets.show import SHOW
-from orchestration.ledger import DvcLedger
+from assets.stage import Ledger, Metadata
+from orchestration.resources import resources
 from stcln.stages import STAGES
 
 
@@ -39,29 +40,36 @@ def report(
         if step.stage in stages and graph.has(step.asset)
         if (version := stages[step.stage]["outs"][0]["md5"]) != recorded(step, instance)
     ]
-    standing = DvcLedger(plan.workspace.root).standing([step.stage for step, _ in unseen]) if unseen else set()
+    ledger = resources(plan.workspace.root)["ledger"]
+    standing = ledger.standing([step.stage for step, _ in unseen]) if unseen else set()
     for step, version in unseen:
         if time.monotonic() - began > budget:
             return False
-        instance.report_runless_asset_event(_event(step, version, step.stage in standing, plan, graph, instance))
+        shown = _shown(step, plan, ledger) if step.stage in standing else None
+        instance.report_runless_asset_event(_event(step, version, shown, plan, graph, instance))
     return True
 
 
+def _shown(step: Step, plan: Plan, ledger: Ledger) -> Metadata:
+    elsewhere = ledger.bring(step.stage)
+    return {**SHOW[STAGES[step.stage.partition("@")[0]].verb](plan.workspace, **step.keys), **elsewhere}
+
+
 def _event(
-    step: Step, version: str, stands: bool, plan: Plan, graph: BaseAssetGraph[Any], instance: dg.DagsterInstance
-) -> dg.AssetMaterialization:
-    """A step's materialisation; only of what stands in the workspace can be said what it is and what made it."""
+    step: Step, version: str, shown: Metadata | None, plan: Plan, graph: BaseAssetGraph[Any],
+    instance: dg.DagsterInstance,
+) -> dg.AssetMaterialization:  # fmt: skip
+    """A step's materialisation; only of what stands, and so is shown, can be said what made it."""
     name = step.stage.partition("@")[0]
     made = {tags.DATA_VERSION_TAG: version, tags.DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
-    if stands:
+    if shown is not None:
         made[tags.CODE_VERSION_TAG] = plan.code_version(name, step.keys.get("arm", ""))
         for parent in graph.get(step.asset).parent_keys:
             if record := instance.get_latest_data_version_record(parent):
                 read = tags.extract_data_version_from_entry(record.event_log_entry)
                 made[tags.get_input_data_version_tag(parent)] = read.value if read else ""
                 made[tags.get_input_event_pointer_tag(parent)] = str(record.storage_id)
-    shown = SHOW[STAGES[name].verb](plan.workspace, **step.keys) if stands else {}
-    metadata = {**shown, "stage": step.stage, "reported_from": "dvc.lock"}
+    metadata = {**(shown or {}), "stage": step.stage, "reported_from": "dvc.lock"}
     return dg.AssetMaterialization(asset_key=step.asset, partition=step.partition, tags=made, metadata=metadata)
 
 

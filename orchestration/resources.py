@@ -8,6 +8,7 @@ from assets.stage import Ledger, Notifier, Runner
 from orchestration.deployment import deployment
 from orchestration.ledger import DvcLedger
 from orchestration.notify import Addresses
+from orchestration.remote.ledger import RemoteLedger
 from orchestration.runners import runner
 
 
@@ -23,10 +24,11 @@ def resources(root: Path) -> Resources:
     """The resources of a workspace.
 
     Raises:
-        BadInput: STCLN_DEPLOYMENT names a file that is missing or is none.
+        BadInput: STCLN_DEPLOYMENT names a file that is missing or is none, or its `results` do not fit the workspace.
     """
     place = deployment()
-    return Resources(ledger=DvcLedger(root), runner=runner(root, place), notifier=Addresses())
+    ledger = {"shared": DvcLedger, "remote": RemoteLedger}[place.results](root)
+    return Resources(ledger=ledger, runner=runner(root, place), notifier=Addresses())
 
 
 def small_objects() -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Of the processes that torchrun starts each runs this, and the first alone tells Dagster.
 
-Imports `dagster_pipes` and `stcln` only, so that an image for steps needs nothing else of Dagster.
+Imports `dagster_pipes` and `stcln` only, so that an image for steps needs nothing else of Dagster, nor DVC where the
+workspace is shared.
 """
 
 import os
@@ -11,14 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from dagster_pipes import PipesContext, PipesMappingParamsLoader, PipesParams, open_dagster_pipes
+from dagster_pipes import PipesContext, PipesMappingParamsLoader, PipesMessageWriter, PipesParams, open_dagster_pipes
 
 from stcln.cli import run_verb
 from stcln.errors import BadInput
 from stcln.events import Terminal, Value
 from stcln.interrupt import Stopped, signals
 from stcln.workspace import code_digest
+
+ORDER = "--order"  # of a step that runs elsewhere: see orchestration.remote
 
 
 class PipesReporter:
@@ -66,10 +70,28 @@ class _First(PipesMappingParamsLoader):
 
 def _check_code(pipes: PipesContext, argv: Sequence[str]) -> None:
     """Refuse to run other code than the stage is recorded with; a runner elsewhere says which that is."""
-    expected = pipes.extras.get("code")
-    if expected and (found := code_digest(argv[0])) != expected:
+    expected = pipes.extras.get("code")  # no text where Dagster has not started it
+    if isinstance(expected, str) and (found := code_digest(argv[0])) != expected:
         problem = f"its code of {argv[0]} is another ({found[:8]}) than Dagster's ({expected[:8]})"
         raise BadInput("the image of the step", problem, "build the image again from the checkout that Dagster runs")
+
+
+def _writer(argv: Sequence[str]) -> PipesMessageWriter[Any] | None:
+    """What tells Dagster; None: the usual."""
+    if ORDER not in argv:
+        return None
+    from orchestration.remote.line import Writer
+
+    return Writer()
+
+
+def _run(argv: Sequence[str], reporter: PipesReporter) -> dict[str, Any]:
+    """Run the verb here, or as an order says (`orchestration.remote`), which needs DVC."""
+    if ORDER not in argv:
+        return dict(run_verb(argv, reporter))
+    from orchestration.remote.place import run_elsewhere
+
+    return run_elsewhere(argv, lambda words: run_verb(words, reporter))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,12 +101,14 @@ def main(argv: Sequence[str]) -> int:
         The exit status: 2 for bad input, whose sentence is logged; 130 or 143 for a run that was cancelled.
     """
     threading.Thread(target=_outlives, args=(os.getppid(),), daemon=True).start()
-    with signals(), open_dagster_pipes(params_loader=_First(os.environ)) as pipes, Terminal() as terminal:
+    told = open_dagster_pipes(params_loader=_First(os.environ), message_writer=_writer(argv))
+    with signals(), told as pipes, Terminal() as terminal:
         try:
             _check_code(pipes, argv)
-            pipes.report_custom_message({"summary": dict(run_verb(argv, PipesReporter(pipes, terminal)))})
+            pipes.report_custom_message({"summary": _run(argv, PipesReporter(pipes, terminal))})
         except BadInput as error:
             pipes.report_custom_message({"bad_input": str(error)})
+            print(f"stcln: {error}", file=sys.stderr)
             return 2
         except Stopped as stopped:
             print(stopped, file=sys.stderr)

@@ -59,7 +59,25 @@ for module in pkgutil.walk_packages(stcln.__path__, "stcln."):
 
 
 def test_a_step_needs_only_pipes_and_stcln() -> None:
-    assert roots(ROOT / "orchestration/step.py") - sys.stdlib_module_names == {"dagster_pipes", "stcln"}
+    tree = ast.parse((ROOT / "orchestration/step.py").read_text())
+    at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in at_once}
+    assert {name.partition(".")[0] for name in names} - sys.stdlib_module_names == {"dagster_pipes", "stcln"}
+
+
+def test_a_step_elsewhere_needs_dvc_too_but_no_dagster() -> None:
+    to_read, read = ["orchestration.step"], set()
+    while to_read:
+        path = ROOT / f"{to_read.pop().replace('.', '/')}.py"
+        if path in read or not path.is_file():
+            continue
+        read.add(path)
+        assert roots(path) & {"dagster", "assets"} == set(), path
+        to_read += [name for name in imports(path) if name.startswith("orchestration.")]
+    assert ROOT / "orchestration/remote/place.py" in read
+    image = (ROOT / "infra/docker/Dockerfile").read_text()
+    own = {path.relative_to(ROOT / "orchestration") for path in read if path.parent == ROOT / "orchestration"}
+    assert all(f"orchestration/{path}" in image for path in own)
 
 
 @pytest.mark.parametrize("name", ["fetch", "prepare", "store", "simulate", "readers"])

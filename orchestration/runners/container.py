@@ -15,10 +15,11 @@ from dagster_docker.pipes import PipesDockerLogsMessageReader
 from dagster_pipes import DagsterPipesError
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
-from docker.types import DeviceRequest
+from docker.types import DeviceRequest, Mount
 from requests.exceptions import RequestException
 
 from orchestration.deployment import Deployment, Limits
+from orchestration.remote.messages import ByRemote
 from orchestration.runners.endings import Ending
 from orchestration.runners.pipes import GRACE, InWorkspace, code_of, left_over, lost, owner_of, step_of
 
@@ -36,6 +37,7 @@ class ContainerRunner:
 
     def __init__(self, root: Path, deployment: Deployment) -> None:
         self.root, self.deployment = root, deployment
+        self.remote = deployment.results == "remote"
 
     def run(self, stage: str, argv: list[str], context: dg.AssetExecutionContext) -> Mapping[str, Any]:
         """Run `python -m stcln VERB ...` as a step in a container, removed in the end; gives the step's summary.
@@ -45,7 +47,7 @@ class ContainerRunner:
             dagster.RetryRequested: No daemon, or the container was ended from outside.
         """
         image, limits = str(self.deployment.image), self.deployment.limits_of(stage)
-        reader = _Messages(self.root)
+        reader = _MessagesByRemote(self.root) if self.remote else _Messages(self.root)
         try:
             _sweep(self.root, stage, context)
             PipesDockerClient(message_reader=reader).run(
@@ -74,13 +76,18 @@ class ContainerRunner:
         """What docker calls the host's configuration."""
         user, group = owner_of(self.root)
         reads = {str(path): {"bind": str(path), "mode": "ro"} for path in self.deployment.mounts}
-        settings: dict[str, Any] = {
-            "user": f"{user}:{group}",
+        place: dict[str, Any] = {
             "working_dir": str(self.root),
             "volumes": {**reads, str(self.root): {"bind": str(self.root), "mode": "rw"}},
+            "tmpfs": {"/tmp": SCRATCH},
+        }
+        if self.remote:  # what a step takes and makes lies in a volume that goes with its container
+            place = {"working_dir": "/tmp", "volumes": reads, "mounts": [Mount("/tmp", None)]}
+        settings: dict[str, Any] = {
+            "user": f"{user}:{group}",
+            **place,
             "environment": {n: os.environ[n] for n in self.deployment.environment if n in os.environ},
             "read_only": True,
-            "tmpfs": {"/tmp": SCRATCH},
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
             "init": True,  # hands the signal on and reaps what torchrun leaves
@@ -95,7 +102,7 @@ class ContainerRunner:
         return settings
 
 
-class _Messages(InWorkspace, PipesDockerLogsMessageReader):
+class _Printing(PipesDockerLogsMessageReader):
     """What the step prints is handed on as it is."""
 
     container: Container | None = None
@@ -109,6 +116,14 @@ class _Messages(InWorkspace, PipesDockerLogsMessageReader):
             container.stop(timeout=GRACE)
             _print(container)
             raise
+
+
+class _Messages(InWorkspace, _Printing):
+    """Messages by a file in the workspace."""
+
+
+class _MessagesByRemote(ByRemote, _Printing):
+    """Messages by the remote, where the workspace is not seen."""
 
 
 def _print(container: Container) -> None:
@@ -130,7 +145,7 @@ def _sweep(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
         if left_over(container.labels[f"{LABEL}.run"], context):
             context.log.info(f"{container.name} was left by a run that has ended: it is stopped and removed")
             container.stop(timeout=GRACE)
-            container.remove(force=True)
+            container.remove(force=True, v=True)
 
 
 def _clear(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
@@ -138,7 +153,7 @@ def _clear(root: Path, stage: str, context: dg.AssetExecutionContext) -> None:
     with suppress(DockerException, RequestException):
         for container in _standing(root, stage):
             if container.labels[f"{LABEL}.run"] == context.run.run_id:
-                container.remove(force=True)
+                container.remove(force=True, v=True)
 
 
 def _standing(root: Path, stage: str) -> list[Container]:

@@ -59,6 +59,7 @@ class SeasonStore:
             there are none.
         ids, splits: By tile; several native splits of a tile are separated by spaces.
         size: Height and width of every tile in pixels.
+        images: Whether images and labels are here. Of a store made elsewhere Dagster has all but these.
     """
 
     def __init__(self, path: Path | UPath, group: zarr.Group, files: Files) -> None:
@@ -120,7 +121,9 @@ class SeasonStore:
             for array in arrays
             for shard in range(-(-len(self) // array.shard[0]))
         ]
-        if absent := [name for name in wanted if name not in self._sizes]:
+        absent = [name for name in wanted if name not in self._sizes]
+        self.images = len(absent) < len(wanted)
+        if absent and self.images:
             raise ValueError(f"file {absent[0]} is missing")
 
     def _array(self, name: str) -> Any:
@@ -183,6 +186,8 @@ class SeasonStore:
     def _part(
         self, array: Sharded | Orbit, tile: int, times: NDArray[np.intp] | None, window: Window | None
     ) -> NDArray[Any]:
+        if not self.images:
+            raise BadInput(self.path, "its images are not here", f"`dvc pull {self.path.name}`, or `prepare` it again")
         try:
             return array.read(tile, times, window or (0, 0, max(self.size)))
         except BadInput:
