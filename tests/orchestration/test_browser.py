@@ -52,7 +52,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(study: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Page]":
     """A tab of the browser, on the study's UI."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'stcln[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'stcln[services]'")
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("no chromium here: tests/install gets it")
@@ -74,6 +74,16 @@ def shot(page: "Page", name: str, part: "Locator | None" = None) -> None:
     if directory := os.environ.get("STCLN_PICTURES"):
         page.wait_for_timeout(2000)  # what moves has come to rest
         (part or page).screenshot(path=Path(directory) / f"{name}.png")
+
+
+def reload_until(page: "Page", address: str, text: str) -> None:
+    """Open a page, again and again, until it shows a text: not all of it follows what happens."""
+    for _ in range(40):
+        page.goto(address)
+        page.wait_for_timeout(3000)
+        if page.get_by_text(text, exact=True).first.is_visible():
+            return
+    raise AssertionError(f"{address} does not show {text!r}")
 
 
 def lineage(page: "Page") -> None:
@@ -104,9 +114,8 @@ def test_a_click_materialises_an_asset_and_its_run_shows_progress(page: "Page") 
     page.goto("/runs")
     page.locator("a[href^='/runs/']").first.click()
     page.get_by_text("Success", exact=True).first.wait_for()
-    page.get_by_placeholder("Filter").fill("8/8")
-    page.get_by_text(re.compile("8/8")).first.wait_for()
-    shot(page, "run")
+    page.get_by_placeholder("Filter").fill("16/16")
+    page.get_by_text(re.compile("16/16")).first.wait_for()
 
 
 def test_a_backfill_materialises_every_season(page: "Page", study: Path) -> None:
@@ -118,9 +127,18 @@ def test_a_backfill_materialises_every_season(page: "Page", study: Path) -> None
     page.get_by_role("button", name="Launch backfill").click()
     page.get_by_text("Created backfill").wait_for()
     for season in ("2018", "2019"):
-        page.goto(f"/assets/season_store?view=partitions&partition={season}")
-        page.get_by_text("rejected_tiles", exact=True).first.wait_for()
+        reload_until(page, f"/assets/season_store?view=partitions&partition={season}", "rejected_tiles")
     assert all((study / f"data/seasons/{season}.zarr").exists() for season in (2018, 2019))
+
+
+def test_one_partition_is_asked_for_on_its_own_page_and_is_not_computed_again(page: "Page") -> None:
+    place = "/assets/season_store?view=partitions&partition=2018"
+    reload_until(page, place, "rejected_tiles")
+    assert not page.get_by_text("false", exact=True).count()
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_text("Launched run").wait_for()
+    reload_until(page, place, "false")  # what says whether it was computed
 
 
 def test_a_blocked_check_says_what_it_holds_and_what_it_found(page: "Page", study: Path) -> None:
@@ -144,8 +162,7 @@ def test_losses_plot_over_materialisations(page: "Page") -> None:
 
 def test_the_report_is_read_from_its_assets_page_also_after_dvc_repro(page: "Page", study: Path) -> None:
     real_study.call(study, "-m", "dvc", "repro", "-q")
-    page.goto("/assets/cross_year_report")
-    page.get_by_text("finding", exact=True).first.wait_for()
+    reload_until(page, "/assets/cross_year_report", "finding")
     page.get_by_text("[Show Markdown]").first.click()
     page.get_by_text("How to read it").wait_for()
     lineage(page)
