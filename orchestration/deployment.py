@@ -39,9 +39,10 @@ class Cluster(Part):
     """Where in a Kubernetes cluster the steps run."""
 
     namespace: KubernetesName
-    claim: KubernetesName
-    """The PersistentVolumeClaim with the workspace, which Dagster's own pods have mounted too."""
-    path: Path
+    claim: KubernetesName | None = None
+    """The PersistentVolumeClaim with the workspace, which Dagster's own pods have mounted too; None where results are
+    remote."""
+    path: Path | None = None
     """Where they have it: the workspace is this directory or lies below."""
     secret: KubernetesName | None = None
     """A Secret of the namespace: each of its keys is a variable of the steps."""
@@ -82,10 +83,12 @@ class Deployment(Part):
             raise ValueError(f"runner {self.runner} runs a step on one node: `nodes` needs runner kubeflow")
         if self.runner not in CLUSTER:
             return self
-        if self.results == "remote":
-            raise ValueError("results remote is for runners local and container: pods have the workspace's claim")
         if not self.cluster:
             raise ValueError(f"runner {self.runner} needs the section cluster")
+        if self.results == "remote" and (self.runner == "kubeflow" or self.mounts):
+            raise ValueError("results remote gives pods no claim, which runner kubeflow and `mounts` need")
+        if self.results == "shared" and not (self.cluster.claim and self.cluster.path):
+            raise ValueError("results shared needs cluster.claim and cluster.path")
         if self.environment:
             raise ValueError("in a cluster, variables come from a Secret: name it in cluster.secret, not environment")
         if self.network:

@@ -14,13 +14,14 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 from urllib3.exceptions import HTTPError
 
 from orchestration.deployment import Cluster, Deployment
-from orchestration.runners.pipes import InWorkspace, code_of, left_over, lost, step_of
+from orchestration.remote.messages import ByRemote
+from orchestration.runners.pipes import InWorkspace, Told, code_of, left_over, lost, step_of
 from orchestration.runners.pod_spec import PREFIX, cluster_of, labels, pod_spec, selector
 from orchestration.runners.pods import Pod, PodError, StartError, ending_of, line, patiently
 
 
 class KubernetesRunner:
-    """Runs steps in pods of the deployment's image, with the workspace out of a claim, as its owner, not as root.
+    """Runs steps in pods of the deployment's image, as the workspace's owner, not as root.
 
     A pod that ended well is deleted; one that did not is kept to be looked at, until the stage runs again.
 
@@ -39,7 +40,8 @@ class KubernetesRunner:
             dagster.Failure: Bad input, a limit, an image that is missing or of other code, with the sentence.
             dagster.RetryRequested: No API server, or the pod was ended from outside.
         """
-        cluster, messages = cluster_of(self.deployment), InWorkspace(self.root)
+        cluster, alone = cluster_of(self.deployment), self.deployment.results == "remote"
+        messages = ByRemote(self.root) if alone else InWorkspace(self.root)
         with told(self.deployment, stage, messages, context):
             spec = pod_spec(self.root, self.deployment, self.deployment.limits_of(stage))
             api = connected()
@@ -81,7 +83,7 @@ class _Client(PipesK8sClient):
 
     pod: Pod
 
-    def __init__(self, messages: InWorkspace, cluster: Cluster) -> None:
+    def __init__(self, messages: Told, cluster: Cluster) -> None:
         super().__init__(message_reader=messages)
         self.cluster = cluster
 
@@ -115,9 +117,7 @@ def connected() -> CoreV1Api:
 
 
 @contextmanager
-def told(
-    deployment: Deployment, stage: str, messages: InWorkspace, context: dg.AssetExecutionContext
-) -> Iterator[None]:
+def told(deployment: Deployment, stage: str, messages: Told, context: dg.AssetExecutionContext) -> Iterator[None]:
     """Within, what goes wrong in a cluster is told as a sentence, and tried again where the cluster failed.
 
     Raises:

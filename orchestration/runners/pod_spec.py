@@ -1,4 +1,4 @@
-"""What a step's pod is made of: confined as the container is, with the workspace from a claim."""
+"""What a step's pod is made of: confined as the container is, with the workspace from a claim, or nothing of it."""
 
 import re
 from hashlib import md5
@@ -26,17 +26,19 @@ SCRATCH_MOUNTS = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPa
 def pod_spec(root: Path, deployment: Deployment, limits: Limits) -> dict[str, Any]:
     """The spec of a pod that runs one step, but for image and command, which the client of Pipes adds.
 
+    Where results travel by the remote, what the step takes and makes lies in its /tmp and goes with the pod.
+
     Raises:
         dagster.Failure: The workspace belongs to root, or it or a mount is not on the claim.
     """
-    cluster = cluster_of(deployment)
+    cluster, alone = cluster_of(deployment), deployment.results == "remote"
     container = {
         "name": "step",
-        "workingDir": str(root),
+        "workingDir": "/tmp" if alone else str(root),
         "envFrom": [{"secretRef": {"name": cluster.secret}}] if cluster.secret else [],
         "resources": {"limits": resources(limits), "requests": resources(limits)},
         "securityContext": CONFINED,
-        "volumeMounts": [*SCRATCH_MOUNTS, *workspace_mounts(root, deployment)],
+        "volumeMounts": [*SCRATCH_MOUNTS, *([] if alone else workspace_mounts(root, deployment))],
     }
     return {
         "restartPolicy": "Never",
@@ -45,7 +47,7 @@ def pod_spec(root: Path, deployment: Deployment, limits: Limits) -> dict[str, An
         "terminationGracePeriodSeconds": GRACE,  # also where a node is drained
         "securityContext": identity(root),
         "containers": [container],
-        "volumes": [*SCRATCH, workspace_volume(cluster)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, SCRATCH[1]] if alone else [*SCRATCH, workspace_volume(cluster)],
     }
 
 
@@ -70,6 +72,7 @@ def workspace_volume(cluster: Cluster) -> dict[str, Any]:
 def workspace_mounts(root: Path, deployment: Deployment) -> list[dict[str, Any]]:
     """Workspace and `mounts` out of the claim, each where Dagster sees it too."""
     path = cluster_of(deployment).path
+    assert path is not None
     reads = [{**_mount(mount, path), "readOnly": True} for mount in deployment.mounts]
     return [_mount(root, path), *reads]
 

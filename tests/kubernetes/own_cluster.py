@@ -91,12 +91,12 @@ class PodmanNode(Node):
     podman 4.3 heeds neither subPath nor terminationGracePeriodSeconds nor an emptyDir's size.
     """
 
-    def __init__(self, mounts: tuple[Path, ...]) -> None:
+    def __init__(self, mounts: tuple[Path, ...], host_network: bool = False) -> None:
         super().__init__()
-        self.mounts = mounts
+        self.mounts, self.host_network = mounts, host_network
 
     def play(self, pod: dict[str, Any]) -> Iterator[Status]:
-        spec = json.loads(json.dumps(pod["spec"]))
+        spec = {**json.loads(json.dumps(pod["spec"])), "hostNetwork": self.host_network}
         spec["volumes"] += [{"name": f"m{n}", "hostPath": {"path": str(p)}} for n, p in enumerate(self.mounts)]
         spec["containers"][0]["volumeMounts"] += [
             {"name": f"m{n}", "mountPath": str(path), "readOnly": True} for n, path in enumerate(self.mounts)

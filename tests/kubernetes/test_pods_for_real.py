@@ -1,5 +1,6 @@
 """The very pods of the API server, run by podman: what the step may do in one, what it makes, and that it saves."""
 
+import base64
 import json
 import os
 import signal
@@ -7,14 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
-from own_cluster import OwnCluster, PodmanNode
+import real_study
+from own_cluster import NAMESPACE, OwnCluster, PodmanNode
 from own_podman import USER, podman, trained_here
+from seaweed import Seaweed
 from step_in_cluster import ARGV, Ran
 from tiny_study import restudy
 
-from orchestration.deployment import Deployment, Limits
+from orchestration.deployment import Cluster, Deployment, Limits
+from orchestration.remote.ledger import RemoteLedger
+from orchestration.runners import runner
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
@@ -91,3 +98,31 @@ def test_a_cancelled_run_lets_the_step_in_its_pod_save(
     assert not Ran(workspace, placed).success
     assert "stcln: stopped by SIGTERM; run it again to go on." in capfd.readouterr().err
     assert [*workspace.root.glob(STATES)] and cluster.pods == []
+
+
+def test_a_pod_without_the_claim_takes_and_gives_by_the_remote(
+    cluster: OwnCluster, deployment: Deployment, s3: Seaweed, tmp_path: Path
+) -> None:
+    root, name = tmp_path / "workspace", f"test-remote-{os.getpid()}"
+    real_study.make(root)
+    real_study.call(root, "-m", "dvc", "remote", "add", "-q", "--default", "store", s3.bucket("pods"))
+    os.chown(root, USER, USER)
+    cluster.node = PodmanNode(deployment.mounts, host_network=True)  # S3 listens on loopback
+    variables = {key: base64.b64encode(value.encode()).decode() for key, value in s3.environment.items()}
+    podman("secret", "create", name, "-", input=json.dumps(variables))
+    place = Cluster(namespace=NAMESPACE, secret=name)
+    pods = Deployment(runner="kubernetes", results="remote", image=deployment.image, cluster=place)
+    ledger = RemoteLedger(root)
+
+    @dg.asset
+    def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        made = runner(root, pods).run("fetch", ledger.argv("fetch"), context)["made"]
+        assert ledger.commit("fetch", made) == ledger.version("fetch")
+        return dg.MaterializeResult()
+
+    try:
+        assert dg.materialize([step], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False).success
+    finally:
+        podman("secret", "rm", name)
+    assert [volume["name"] for volume in cluster.created[0]["spec"]["volumes"]] == ["tmp", "shm"]
+    assert cluster.pods == [] and not (root / "data").exists()

@@ -64,6 +64,8 @@ def test_mounts_are_seen_from_the_file(named: Path) -> None:
             f"{PODS}, claim: c, path: /srv}}\nlimits: {{a: {{nodes: 2}}}}",
             "on one node: `nodes` needs runner kubeflow",
         ),
+        (f"{PODS}}}", "results shared needs cluster.claim and cluster.path"),
+        (f"{PODS}}}\nresults: remote\nmounts: [/tmp]", "results remote gives pods no claim, which"),
         ("image: a\nimage: b", "'image' stands twice"),
     ],
 )
