@@ -38,7 +38,7 @@ step service remote:         # BUILD: more words for docker, such as --build-arg
 	@BUILDAH_FORMAT=docker $(ENGINE) build --file infra/docker/Dockerfile --target $@ $(BUILD) --tag stcln-$@:$(VERSION) .
 
 up: service                  ## Dagster as a service in containers, behind a password; STCLN_WORKSPACE names its workspace
-	@COMPOSE="$(COMPOSE)" VERSION=$(VERSION) infra/up
+	@COMPOSE="$(COMPOSE)" infra/up
 
 down:                        ## end it; what it stored stays
 	@cd infra && $(COMPOSE) down

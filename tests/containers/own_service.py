@@ -57,7 +57,7 @@ class Service:
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(instance))
         programs = Path(sys.executable).parent
         self.environment = {
-            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COMPOSE": "podman-compose", "VERSION": "here",
+            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COMPOSE": "podman-compose",
             "COMPOSE_FILE": f"{self.infra}/compose.yaml:{Path(__file__).with_name('here.yaml')}",
             "COMPOSE_PROJECT_NAME": self.name, "STCLN_WORKSPACE": str(root), "STCLN_LISTEN": f"127.0.0.1:{self.port}",
             "HERE_IMAGE": IMAGE, "HERE_PYTHON": sys.base_prefix, "HERE_ENVIRONMENT": sys.prefix,

@@ -1,5 +1,7 @@
 """The deployment's file: what a stage may take, and how a faulty file is told."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from orchestration.runners.local import LocalRunner
 from stcln.errors import BadInput
 
 pytestmark = pytest.mark.orchestration
-EXAMPLE = Path(__file__).parents[2] / "infra/deployment.yaml"
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLE = CHECKOUT / "infra/deployment.yaml"
 PODS = "runner: kubernetes\nimage: a\ncluster: {namespace: n"
 
 
@@ -42,6 +45,13 @@ def test_mounts_are_seen_from_the_file(named: Path) -> None:
     named.write_text("mounts: [archive]")
     (named.parent / "archive").mkdir()
     assert deployment().mounts == (named.parent / "archive",)
+
+
+def test_the_images_that_infra_names_are_those_of_this_version() -> None:
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    texts = [path.read_text() for path in (CHECKOUT / "infra").rglob("*.yaml")]
+    named = [tag for text in texts for tag in re.findall(r"stcln-(?:step|service)(?::|, newTag: )([\d.]+)", text)]
+    assert len(named) >= 6 and set(named) == {version}
 
 
 @pytest.mark.parametrize(

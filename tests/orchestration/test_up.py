@@ -1,0 +1,74 @@
+"""What `make up` does before compose: whose workspace it takes, which secrets it makes, what it refuses."""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.orchestration
+
+CHECKOUT = Path(__file__).parents[2]
+USER = 10001
+
+
+class Up:
+    """infra/up on a copy of infra/; in the place of compose, a program that says what it was given."""
+
+    def __init__(self, top: Path) -> None:
+        self.env = top / "checkout/infra/.env"
+        self.env.parent.mkdir(parents=True)
+        shutil.copy(CHECKOUT / "infra/up", self.env.parent)
+        self.compose = top / "compose"
+        self.compose.write_text('#!/bin/sh\necho "$STCLN_WORKSPACE $STCLN_USER $PWD $*"\n')
+        self.compose.chmod(0o755)
+
+    def __call__(self, workspace: Path | None) -> subprocess.CompletedProcess[str]:
+        named = {"STCLN_WORKSPACE": str(workspace)} if workspace else {}
+        kept = {name: value for name, value in os.environ.items() if name != "STCLN_WORKSPACE"}
+        environment = {**kept, **named, "COMPOSE": str(self.compose)}
+        return subprocess.run([self.env.parent / "up"], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Up:
+    return Up(tmp_path)
+
+
+def workspace(place: Path) -> Path:
+    """A workspace of a user who is not root."""
+    place.mkdir()
+    (place / "params.yaml").touch()
+    if os.geteuid() == 0:
+        os.chown(place, USER, USER)
+    return place
+
+
+def test_secrets_are_made_once_and_the_workspace_is_remembered_until_another_is_named(up: Up, tmp_path: Path) -> None:
+    first, second = workspace(tmp_path / "first"), workspace(tmp_path / "second")
+    owner = first.stat()
+    done = up(first)
+    assert done.stdout.endswith(f"{first} {owner.st_uid}:{owner.st_gid} {up.env.parent} up --detach\n"), done.stderr
+    made = up.env.read_text()
+    assert stat.S_IMODE(up.env.stat().st_mode) == 0o600 and "Wrote infra/.env" in done.stdout
+    secrets = [line.split("=")[1] for line in made.splitlines() if "PASSWORD" in line or "SECRET" in line]
+    assert len({*secrets}) == 3 and all(len(secret) == 36 for secret in secrets)
+    assert up(None).stdout.startswith(f"{first} ")
+    assert up(second).stdout.startswith(f"{second} ")
+    assert up.env.read_text() == made
+
+
+def test_a_directory_without_a_study_is_refused_and_nothing_is_written(up: Up, tmp_path: Path) -> None:
+    done = up(tmp_path)
+    assert done.returncode == 2 and f"{tmp_path}: there is no study; make one" in done.stderr
+    assert not up.env.exists() and done.stdout == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can make a workspace of root's")
+def test_a_workspace_of_root_is_refused(up: Up, tmp_path: Path) -> None:
+    place = workspace(tmp_path / "workspace")
+    os.chown(place, 0, 0)
+    done = up(place)
+    assert done.returncode == 2 and "it belongs to root" in done.stderr and not up.env.exists()
