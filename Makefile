@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 ENGINE ?= $(shell command -v docker || echo podman)
-COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo podman-compose)
+COMPOSE ?= $(if $(findstring docker,$(ENGINE)),docker compose,podman-compose)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VERBS := test_boundaries.py test_cli.py test_new.py test_stages.py test_lineage.py data/test_prepare.py test_report.py \
 	test_export.py test_predict.py test_services.py
@@ -38,7 +38,7 @@ step service remote:         # BUILD: more words for docker, such as --build-arg
 	@BUILDAH_FORMAT=docker $(ENGINE) build --file infra/docker/Dockerfile --target $@ $(BUILD) --tag stcln-$@:$(VERSION) .
 
 up: service                  ## Dagster as a service in containers, behind a password; STCLN_WORKSPACE names its workspace
-	@COMPOSE="$(COMPOSE)" infra/up
+	@ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" infra/up
 
 down:                        ## end it; what it stored stays
 	@cd infra && $(COMPOSE) down

@@ -9,7 +9,7 @@ from dagster._core.remote_representation.code_location import GrpcServerCodeLoca
 from dagster._serdes import ConfigurableClassData
 
 SERVER = "stcln/code_server"
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds that a code server may be silent before its runs count as lost."""
 
 

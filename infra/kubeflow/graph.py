@@ -7,6 +7,7 @@ from where the steps take them.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ def graph(root: Path) -> dict[str, Any]:
     """Every stage of a workspace as a task: its words, the tasks it needs, its limits; upstream first.
 
     Raises:
-        BadInput: The workspace has no remote or pins no code, or the deployment has no image.
+        BadInput: The workspace has no remote or pins no code, or the deployment has no image for it.
     """
     place = deployment()
-    if not place.image:
-        raise BadInput("the deployment", "it names no image for the steps", "set `image` in STCLN_DEPLOYMENT's file")
+    if not place.image or place.results != "remote":
+        problem = "it names no image whose steps take and give by the DVC remote"
+        raise BadInput("the deployment", problem, "set `image` (stcln-remote) and `results: remote` in its file")
     if not (root / "code.yaml").exists():
         problem = "it does not pin the code, by which a step knows whether its image is the right one"
         raise BadInput(root, problem, "make a workspace with `python -m stcln new`")
@@ -42,7 +44,7 @@ def graph(root: Path) -> dict[str, Any]:
         known = Known(repo, Store(repo))
         tasks = {
             name: {
-                "words": [*known.stage(name).cmd.split()[len(PROGRAM) :], STAGE, name, UNLESS_MADE],
+                "words": [*shlex.split(known.stage(name).cmd)[len(PROGRAM) :], STAGE, name, UNLESS_MADE],
                 "needs": sorted(needs),
                 "limits": place.limits_of(name).model_dump(exclude_none=True),
             }

@@ -1,5 +1,6 @@
 """The ledger where steps see no disk of Dagster's: it records what they made and fetches what the UI shows of it."""
 
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -57,7 +58,7 @@ class RemoteLedger(DvcLedger):
                 absent = next(path for name, path in known.read_by(stage).items() if known.entry(name) is None)
                 raise BadInput(f"stage {stage}", f"{absent} is not in the remote", "materialise what makes it")
             self._wanted[stage] = wanted
-            return [*wanted["cmd"].split(), *send(repo, known, known.store, stage).words]
+            return [*shlex.split(wanted["cmd"]), *send(repo, known, known.store, stage).words]
 
         return self._look(ask)
 

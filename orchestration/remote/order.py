@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,8 +124,8 @@ def packed(root: Path, files: Iterable[Path]) -> bytes:
     with tarfile.open(fileobj=made, mode="w") as tar:
         for file in files:
             entry = tarfile.TarInfo(file.relative_to(root).as_posix())
-            entry.size = file.stat().st_size
             with file.open("rb") as content:
+                entry.size = os.fstat(content.fileno()).st_size  # of this file, though another may take its place
                 tar.addfile(entry, content)
     return made.getvalue()
 

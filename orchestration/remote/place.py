@@ -92,7 +92,7 @@ def _resumed(store: Store, name: str, place: Path) -> Iterator[None]:
 
     def keep_on() -> None:
         while not over.wait(EVERY):
-            with suppress(OSError, NoAnswer):  # a file was replaced meanwhile, or the remote is away: the next time
+            with suppress(OSError, NoAnswer, BadInput):  # at the next look, perhaps
                 keep()
 
     beside = threading.Thread(target=keep_on, daemon=True)

@@ -13,7 +13,7 @@ import docker
 from dagster_docker import PipesDockerClient
 from dagster_docker.pipes import PipesDockerLogsMessageReader
 from dagster_pipes import DagsterPipesError
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
 from requests.exceptions import RequestException
@@ -90,6 +90,8 @@ class ContainerRunner:
             "read_only": True,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
+            "shm_size": "1g",  # torch shares tensors there
+            "healthcheck": {"test": ["NONE"]},  # the image's takes its seconds from the step's
             "init": True,  # hands the signal on and reaps what torchrun leaves
             "network_mode": self.deployment.network,
         }
@@ -171,12 +173,12 @@ def _ending(container: Container | None, limits: Limits) -> Ending:
 
 def _refusal(error: Exception, image: str) -> tuple[str, bool]:
     """Why no container could be had, and whether to try again."""
-    if isinstance(error, ImageNotFound | NotFound) or (isinstance(error, APIError) and "pull" in str(error)):
+    if isinstance(error, ImageNotFound) or (isinstance(error, APIError) and "pull" in str(error)):
         return (
             f"image {image}: it is not here and cannot be pulled ({_short(error)}); build it with `make images`.",
             False,
         )
-    if isinstance(error, APIError) and not error.is_server_error():
+    if isinstance(error, APIError) and (not error.is_server_error() or "device driver" in str(error)):  # no GPU
         return f"image {image}: the daemon refuses the container ({_short(error)}); mend the deployment.", False
     if isinstance(error, APIError):
         return f"the container daemon failed ({_short(error)}); its log says why.", True

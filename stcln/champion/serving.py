@@ -90,8 +90,8 @@ def revision(workspace: Workspace, message: str) -> str:
 
 def identity(root: Path) -> str | None:
     """Who git says is at work: `Name <address>`."""
-    name, address = (_git(root, "config", field)[1] for field in ("user.name", "user.email"))
-    return f"{name} <{address}>" if name and address else None
+    (absent, name), (no_address, address) = (_git(root, "config", field) for field in ("user.name", "user.email"))
+    return None if absent or no_address else f"{name} <{address}>"
 
 
 def _left(files: tuple[str, ...], why: str) -> str:

@@ -57,7 +57,7 @@ class Service:
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(instance))
         programs = Path(sys.executable).parent
         self.environment = {
-            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COMPOSE": "podman-compose",
+            **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "ENGINE": "podman", "COMPOSE": "podman-compose",
             "COMPOSE_FILE": f"{self.infra}/compose.yaml:{Path(__file__).with_name('here.yaml')}",
             "COMPOSE_PROJECT_NAME": self.name, "STCLN_WORKSPACE": str(root), "STCLN_LISTEN": f"127.0.0.1:{self.port}",
             "HERE_IMAGE": IMAGE, "HERE_PYTHON": sys.base_prefix, "HERE_ENVIRONMENT": sys.prefix,
@@ -98,15 +98,14 @@ class Service:
         """End a part at once; the engine starts it again."""
         self.process(part).send_signal(signal.SIGKILL)
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes of runs whose step runs."""
+        family = self.process("code").children(recursive=True)
+        return [one for one in family if any("orchestration.step" in child.cmdline() for child in one.children())]
+
     def kill_worker(self) -> None:
-        """End the process of a run while its step runs; the step is without it."""
-
-        def found() -> list[psutil.Process]:
-            family = self.process("code").children(recursive=True)
-            return [one for one in family if any("orchestration.step" in child.cmdline() for child in one.children())]
-
-        wait(lambda: bool(found()), "a step runs")
-        for process in found():
+        """End the process of a run; its step is without it."""
+        for process in self.workers():
             process.kill()
 
     def secret(self, name: str) -> str:

@@ -168,7 +168,8 @@ def test_an_image_that_is_missing_is_told_and_not_tried_again(owned: Workspace, 
 
 def test_what_the_daemon_refuses_is_told_and_leaves_no_container(owned: Workspace, deployment: Deployment) -> None:
     ran = Ran(owned, deployment.model_copy(update={"network": "no-such-network"}))
-    assert "no-such-network" in ran.sentence and containers(owned) == []
+    assert "the daemon refuses the container" in ran.sentence and "no-such-network" in ran.sentence
+    assert "not here" not in ran.sentence and containers(owned) == []
 
 
 def test_an_image_without_the_program_is_told(

@@ -57,10 +57,15 @@ def images(base: str) -> Iterator[dict[str, str]]:
     """The names of both images."""
     words = [f"--build-arg=BASE={base}", "--network=host", *pip_as_here()]
     build = " ".join(f"'{word}'" for word in words)
+    secrets = CHECKOUT / "infra/.env"
+    if not (there := secrets.exists()):
+        secrets.touch()
     done = subprocess.run(
         ["make", "images", "ENGINE=podman", f"BUILD={build}"], cwd=CHECKOUT, capture_output=True, text=True,
         env={**os.environ, "BUILDAH_LAYERS": "true"}, check=False,
     )  # fmt: skip
+    if not there:
+        secrets.unlink()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     version = re.search(r'^version = "(.+)"', (CHECKOUT / "pyproject.toml").read_text(), re.M)
     assert version
@@ -80,6 +85,17 @@ def test_an_image_is_not_roots_has_a_healthcheck_and_a_bill_of_materials(images:
     pinned = dict(re.findall(r"^([\w.-]+)==(.+)$", (CHECKOUT / "constraints.txt").read_text(), re.M))
     assert versions["torch"].partition("+")[0] == pinned["torch"] and versions["zarr"] == pinned["zarr"]
     assert ("dagster" in versions) is (target == "service")
+
+
+@pytest.mark.parametrize("target", ["step", "service"])
+def test_a_user_whom_the_image_does_not_know_has_a_name_and_writes_in_tmp(images: dict[str, str], target: str) -> None:
+    look = "import getpass, tempfile; tempfile.TemporaryFile(); print(getpass.getuser())"
+    words = ["--read-only", "--tmpfs=/tmp", "--passwd=false", "--user=4242:4242"]
+    assert podman("run", "--rm", *words, images[target], "python", "-c", look) == "stcln\n"
+
+
+def test_no_secret_of_this_checkout_is_in_an_image(images: dict[str, str]) -> None:
+    assert ".env" not in inside(images["service"], "ls", "-a", "/opt/app/infra")
 
 
 def test_in_the_image_for_steps_a_step_gives_the_bytes_of_this_machine(

@@ -72,7 +72,7 @@ def test_a_run_ends_well_though_a_part_is_killed_in_its_midst(
     service: Service, kill: Callable[[Service], None], asset: str, partition: str | None, stage: str
 ) -> None:
     run = service.launch(asset, partition)
-    wait(lambda: service.status(run) == "STARTED", f"the run of {asset} has begun")
+    wait(lambda: bool(service.workers()), f"the step of {asset} runs")
     kill(service)
     try:
         wait(lambda: service.status(run) == "SUCCESS", f"{asset} is made")

@@ -20,15 +20,19 @@ class Up:
     def __init__(self, top: Path) -> None:
         self.env = top / "checkout/infra/.env"
         self.env.parent.mkdir(parents=True)
-        shutil.copy(CHECKOUT / "infra/up", self.env.parent)
+        for name in ("up", "compose.yaml"):
+            shutil.copy(CHECKOUT / "infra" / name, self.env.parent)
         self.compose = top / "compose"
         self.compose.write_text('#!/bin/sh\necho "$STCLN_WORKSPACE $STCLN_USER $PWD $*"\n')
-        self.compose.chmod(0o755)
+        self.engine = top / "engine"
+        self.engine.write_text("#!/bin/sh\nexit 1\n")  # it knows neither image nor volume
+        for program in (self.compose, self.engine):
+            program.chmod(0o755)
 
-    def __call__(self, workspace: Path | None) -> subprocess.CompletedProcess[str]:
+    def __call__(self, workspace: Path | None, **more: str) -> subprocess.CompletedProcess[str]:
         named = {"STCLN_WORKSPACE": str(workspace)} if workspace else {}
-        kept = {name: value for name, value in os.environ.items() if name != "STCLN_WORKSPACE"}
-        environment = {**kept, **named, "COMPOSE": str(self.compose)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("STCLN_")}
+        environment = {**kept, **named, "COMPOSE": str(self.compose), "ENGINE": str(self.engine), **more}
         return subprocess.run([self.env.parent / "up"], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -72,3 +76,16 @@ def test_a_workspace_of_root_is_refused(up: Up, tmp_path: Path) -> None:
     os.chown(place, 0, 0)
     done = up(place)
     assert done.returncode == 2 and "it belongs to root" in done.stderr and not up.env.exists()
+
+
+def test_a_password_does_not_go_over_the_network_in_clear(up: Up, tmp_path: Path) -> None:
+    place = workspace(tmp_path / "workspace")
+    done = up(place, STCLN_LISTEN="0.0.0.0:80")
+    assert done.returncode == 2 and "STCLN_LISTEN=0.0.0.0:80: the password would go over" in done.stderr
+    assert up(place, STCLN_LISTEN="0.0.0.0:443", STCLN_SITE="crops.example").returncode == 0
+
+
+def test_no_new_password_is_made_beside_a_database_that_has_another(up: Up, tmp_path: Path) -> None:
+    up.engine.write_text('#!/bin/sh\n[ "$*" = "volume inspect stcln_postgres" ]\n')
+    done = up(workspace(tmp_path / "workspace"))
+    assert done.returncode == 2 and "volume stcln_postgres has its password" in done.stderr and not up.env.exists()
