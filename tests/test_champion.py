@@ -451,3 +451,8 @@ def test_nothing_is_served_where_there_is_no_challenger(shop: Shop) -> None:
     with pytest.raises(BadInput, match="no challenger is here; run the study"):
         shop.promote()
     assert served(shop.workspace) is None and shop.state() == {}
+
+
+def test_where_there_is_no_git_it_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert serving_module.identity(tmp_path) is None
