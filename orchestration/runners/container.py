@@ -25,6 +25,8 @@ from orchestration.runners.pipes import GRACE, InWorkspace, code_of, left_over, 
 
 SCRATCH = "size=1g,mode=1777"  # of /tmp, where nothing large is written: the rest of the root is read-only
 LABEL = "stcln"
+MISSING = re.compile("device driver|network not found")
+"""What no try brings, though the engine calls it an error of its own: a GPU, a network."""
 
 
 class ContainerRunner:
@@ -178,7 +180,7 @@ def _refusal(error: Exception, image: str) -> tuple[str, bool]:
             f"image {image}: it is not here and cannot be pulled ({_short(error)}); build it with `make images`.",
             False,
         )
-    if isinstance(error, APIError) and (not error.is_server_error() or "device driver" in str(error)):  # no GPU
+    if isinstance(error, APIError) and (not error.is_server_error() or MISSING.search(str(error))):
         return f"image {image}: the daemon refuses the container ({_short(error)}); mend the deployment.", False
     if isinstance(error, APIError):
         return f"the container daemon failed ({_short(error)}); its log says why.", True
