@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stcln.cores import cores
 from stcln.errors import BadInput
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def digest(path: Path, known: dict[Path, str] | None = None) -> str:
         return hashlib.md5(json.dumps(_entries(held, name), sort_keys=True).encode()).hexdigest()
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not _unfinished(p.relative_to(path)))
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as cores:  # one takes a minute for the 29 GB of PASTIS
-            found = zip(files, cores.map(lambda file: digest(file, known), files), strict=True)
+        with ThreadPoolExecutor(cores()) as threads:  # one takes a minute for the 29 GB of PASTIS
+            found = zip(files, threads.map(lambda file: digest(file, known), files), strict=True)
             entries = [{"md5": md5, "relpath": file.relative_to(path).as_posix()} for file, md5 in found]
         listing = sorted(entries, key=lambda entry: entry["relpath"])
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"

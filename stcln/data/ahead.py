@@ -1,11 +1,11 @@
 """Work done by threads before its result is asked for: what the reading of windows hides behind training."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from stcln.cores import cores
 from stcln.study import Compute
 
 MOST = 8  # threads; reading and decoding run without the interpreter's lock, the rest of them does not
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 def readers(compute: Compute) -> int:
     """How many threads read: one a core that this process may use, up to `MOST`."""
-    return min(compute.threads or len(os.sched_getaffinity(0)), MOST)
+    return min(compute.threads or cores(), MOST)
 
 
 def ahead(jobs: Iterable[Callable[[], Result]], threads: int) -> Generator[Result]:

@@ -3,10 +3,8 @@
 Workers do not see the SIGINT of a terminal: the process that started them does, and they end with it, however it ends.
 """
 
-import math
 import os
 import pickle
-import re
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,13 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from stcln.cores import cores, free_memory
 from stcln.errors import BadInput
 
 WORKER_BYTES = 1 << 30
-GROUPS, GROUP, MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 
@@ -34,29 +31,8 @@ class Work(Protocol[Task, Result]):
 
 
 def most(asked: int | None) -> int:
-    """So many workers, at least one: those asked for, or one a core, as far as memory is there for them.
-
-    Cores and memory are those that this process and its control groups (v2), as of a container, may use.
-    """
-    room = [int(re.findall(r"MemAvailable: *(\d+)", MEMORY.read_text())[0]) * 1024]
-    for group, text in _limits("memory.max"):
-        taken = re.findall(r"^anon (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
-        room.append(int(text) - int(taken[0]))
-    cores = [len(os.sched_getaffinity(0))]
-    for _, text in _limits("cpu.max"):
-        quota, period = map(int, text.split())
-        cores.append(math.ceil(quota / period))
-    return max(1, min(asked or min(cores), min(room) // WORKER_BYTES))
-
-
-def _limits(name: str) -> Iterator[tuple[Path, str]]:
-    """What limits this process: its control group and those around it, with the content of a file there."""
-    own = re.search(r"^0::/(.*)$", GROUP.read_text(), re.MULTILINE) if GROUP.exists() else None
-    inner = GROUPS / (own[1] if own else "")
-    for group in (inner, *inner.parents):
-        file = group / name
-        if group.is_relative_to(GROUPS) and file.exists() and not (text := file.read_text()).startswith("max"):
-            yield group, text
+    """So many workers, at least one: those asked for, or one a core, as far as memory is there for them."""
+    return max(1, min(asked or cores(), free_memory() // WORKER_BYTES))
 
 
 def run(work: Work[Task, Result], tasks: Sequence[Task], workers: int) -> Generator[Result]:

@@ -1,13 +1,13 @@
 """The machine a step runs on: device, precision, threads, and generators that depend on the study's seed alone."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from stcln.cores import cores
 from stcln.study import Compute
 
 
@@ -31,7 +31,7 @@ class Device:
 
 def pick(compute: Compute) -> Device:
     """CUDA if there is one, else the CPU, which repeats bit for bit; the precision asked for, or what is fast there."""
-    torch.set_num_threads(compute.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(compute.threads or cores())
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if compute.precision == "auto":

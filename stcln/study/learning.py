@@ -128,7 +128,7 @@ class Compute(Part):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware has it, else float32."""
     threads: Count | None = None
-    """CPU threads; empty: all cores."""
+    """CPU threads; empty: all cores that this process, or its container, may use."""
 
 
 class Loading(Part):
