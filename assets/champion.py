@@ -111,7 +111,10 @@ def champion_rollback(plan: Plan) -> dg.AssetsDefinition:
 
 
 def _who(context: dg.AssetExecutionContext, plan: Plan, named: str) -> str:
-    return named or context.run.tags.get(USER) or identity(plan.workspace.root) or getpass.getuser()
+    user = context.run.tags.get(USER)
+    if named and user not in (None, named):
+        return f"{named} (entered by {user})"
+    return named or user or identity(plan.workspace.root) or getpass.getuser()
 
 
 def _chain(plan: Plan, ledger: Ledger, context: dg.AssetExecutionContext) -> list[Finding]:

@@ -20,6 +20,8 @@ ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 MADE = """query($key: AssetKeyInput!) {assetNodeOrError(assetKey: $key) {... on AssetNode {
   assetMaterializations {runId metadataEntries {label ... on BoolMetadataEntry {boolValue}}}
 }}}"""
+MARIA = ("maria", "a long password")
+USERS = "query($run: ID!) {runOrError(runId: $run) {... on Run {tags {key value}}}}"
 LEFT = "{runsOrError {... on Runs {results {status}}}}"
 
 
@@ -43,6 +45,7 @@ def service(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     real_study.make(top / "workspace")
     given_away(top / "workspace")
     service = Service(top, top / "workspace")
+    service.admit(*MARIA)
     try:
         service.up()
         wait(service.ready, "the assets are loaded")
@@ -92,6 +95,16 @@ def test_runs_are_in_postgres_and_what_steps_print_is_in_s3(service: Service) ->
     look = f"import s3fs; print(s3fs.S3FileSystem().glob('dagster/logs/storage/{run}/compute_logs/*.err'))"
     assert ".err" in service.run_in("code", "python", "-c", look)
     assert not [*service.home.rglob("*.db")]
+
+
+@pytest.mark.parametrize(("who", "name"), [(None, "stcln"), (MARIA, "maria")])
+def test_a_run_is_tagged_with_the_name_given_at_the_door_whatever_the_browser_says(
+    service: Service, who: tuple[str, str] | None, name: str
+) -> None:
+    run = service.launch("raw_archive", who=who)
+    wait(lambda: service.status(run) in ENDS, "the run has ended")
+    tags = service.ask(USERS, run=run)["runOrError"]["tags"]
+    assert [tag["value"] for tag in tags if tag["key"] == "user"] == [name]
 
 
 def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_its_own(service: Service) -> None:

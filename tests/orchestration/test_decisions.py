@@ -1,6 +1,7 @@
 """What is served, decided in Dagster and on the command line; its gate is held in tests/test_champion.py."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -59,11 +60,11 @@ def serving(done: Done, findings: list[Finding], monkeypatch: pytest.MonkeyPatch
     yield toy, instance
 
 
-def again(toy: Toy, instance: dg.DagsterInstance) -> str:
+def again(toy: Toy, instance: dg.DagsterInstance, rate: float = 0.7) -> str:
     """Make another challenger; gives its version."""
     params = toy.root / "params.yaml"
     params.write_text(
-        params.read_text().replace("scratch: {labels: 0.05", "scratch: {learning_rate: 0.7, labels: 0.05")
+        re.sub(r"scratch: {(learning_rate: \S+, )?", f"scratch: {{learning_rate: {rate}, ", params.read_text())
     )
     toy.dagster(instance)
     return digest(toy.plan.workspace.challenger)
@@ -100,6 +101,12 @@ def test_the_runs_tag_says_who_and_people_are_told(serving: Done) -> None:
     messages = toy.resources["notifier"].messages
     assert [title for title, _ in messages] == ["toy: another model is served"] * 2
     assert "eve@example.org: asked for in Dagster" in messages[1][1]
+    again(toy, instance, 0.8)
+    config = {"ops": {"champion": {"config": {"who": "Ada"}}}}
+    job.execute_in_process(
+        config, instance=instance, asset_selection=[dg.AssetKey("champion")], tags={"user": "eve@example.org"}
+    )
+    assert shown(instance).metadata["who"].value == "Ada (entered by eve@example.org)"
 
 
 def test_a_refusal_is_no_failure_says_why_and_leaves_all_as_it_was(serving: Done, findings: list[Finding]) -> None:
