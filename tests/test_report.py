@@ -13,7 +13,7 @@ from stcln.errors import BadInput
 from stcln.events import Silent
 from stcln.report.collect import collect
 from stcln.report.differences import differences, drops
-from stcln.report.finding import headline
+from stcln.report.finding import _finding, headline
 from stcln.report.page import page
 from stcln.report.tables import table
 from stcln.spread import Spread
@@ -155,6 +155,13 @@ def test_one_seed_is_reported_without_a_spread(tmp_path: Path) -> None:
     )
     assert all("±" not in row.scores["oa"].text() for row in table(results))
     assert "1 seed: there is no spread to judge by" in page(results)
+
+
+@pytest.mark.parametrize("gain", [-0.0004, 0.0, 0.0004])
+def test_a_difference_that_rounds_to_nothing_is_neither_gain_nor_loss(gain: float) -> None:
+    assert _finding(Spread(gain, None, 1), "another season") == (
+        "Pre-training left the mIoU as it was on another season, though 1 seed is too few to be sure."
+    )
 
 
 def test_one_season_one_arm_and_no_sample_still_make_a_report(tmp_path: Path) -> None:

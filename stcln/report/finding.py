@@ -39,13 +39,14 @@ def _finding(gain: Spread, where: str) -> str:
     """What the paired difference says by its 95 % interval: gained, lost, or no clear difference."""
     amount = Spread(gain.mean, None, gain.n).text(100, 1, sign=True)
     verb = "gained" if gain.mean > 0 else "lost"
+    change = f"{verb} {amount[1:]} points of mIoU" if float(amount[1:]) else "left the mIoU as it was"
     if gain.n < FEW:
         seeds = "1 seed is" if gain.n == 1 else f"{gain.n} seeds are"
-        return f"Pre-training {verb} {amount[1:]} points of mIoU on {where}, though {seeds} too few to be sure."
+        return f"Pre-training {change} on {where}, though {seeds} too few to be sure."
     interval = f"95 % interval {gain.bounds()}"
     if not gain.settled:
         return f"Pre-training made no clear difference on {where}: {amount} points of mIoU, {interval}."
-    return f"Pre-training {verb} {amount[1:]} points of mIoU on {where}, {interval}."
+    return f"Pre-training {change} on {where}, {interval}."
 
 
 def _coverage(tests: Sequence[Test]) -> str:
