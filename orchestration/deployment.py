@@ -26,6 +26,8 @@ class Limits(Part):
     memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)$")] | None = None
     """As Kubernetes writes it: 16Gi."""
     gpus: Annotated[int, Field(ge=0)] | None = None
+    disk: Annotated[str, Field(pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)$")] | None = None
+    """Of its node, where results are remote and a pod holds what its step takes and makes; needed there."""
     nodes: Annotated[int, Field(ge=1)] | None = None
     """How many machines train together, each with these limits; runner kubeflow alone."""
 
@@ -81,12 +83,15 @@ class Deployment(Part):
             raise ValueError(f"runner {self.runner} needs an image")
         if self.runner != "kubeflow" and any(limits.nodes for limits in self.limits.values()):
             raise ValueError(f"runner {self.runner} runs a step on one node: `nodes` needs runner kubeflow")
+        alone = self.runner in CLUSTER and self.results == "remote"
+        if not alone and any(limits.disk for limits in self.limits.values()):
+            raise ValueError("`disk` is of pods whose results are remote: leave it out")
         if self.runner not in CLUSTER:
             return self
         if not self.cluster:
             raise ValueError(f"runner {self.runner} needs the section cluster")
-        if self.results == "remote" and (self.runner == "kubeflow" or self.mounts):
-            raise ValueError("results remote gives pods no claim, which runner kubeflow and `mounts` need")
+        if self.results == "remote" and self.mounts:
+            raise ValueError("results remote gives pods no claim, which `mounts` need")
         if self.results == "shared" and not (self.cluster.claim and self.cluster.path):
             raise ValueError("results shared needs cluster.claim and cluster.path")
         if self.environment:

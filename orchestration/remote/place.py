@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,10 @@ def run_elsewhere(argv: Sequence[str], run: Run) -> dict[str, Any]:
     """
     logging.getLogger("dvc").setLevel(logging.ERROR)
     words, order = given(argv)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        with chdir(_door(opened=True)):
+            return {**run(words)}
+    leads = os.environ.get("RANK", "0") == "0"
     with tempfile.TemporaryDirectory(prefix="stcln-") as directory, chdir(directory):
         place = Path(directory).resolve()
         remote = order.lay(place)
@@ -52,9 +57,9 @@ def run_elsewhere(argv: Sequence[str], run: Run) -> dict[str, Any]:
             for name, path in known.read_by(order.stage).items():
                 _bring(known, store, name, path)
             state = f"resume/{order.stage}/{key_of(known.wanted(order.stage) or {})}"
-            with _resumed(store, state, place):
+            with _resumed(store, state, place, keeps=leads), _open_to_others(place):
                 summary = run(words)
-            if os.environ.get("RANK", "0") != "0":
+            if not leads:
                 return {**summary}
             made = {"entry": _send(known, store, order.stage)}
             store.forget(f"resume/{order.stage}")
@@ -76,11 +81,44 @@ def _bring(known: Known, store: Store, name: str, path: str) -> None:
         out.checkout()
 
 
+def _door(*, opened: bool) -> Path:
+    """Where the processes that torchrun started on this machine find what the first of them has laid.
+
+    Args:
+        opened: Wait until it has; should it fail, torchrun ends them all.
+    """
+    door = Path(tempfile.gettempdir()) / f"stcln-of-{os.getppid()}-{os.environ.get('MASTER_PORT')}"
+    while opened and not door.exists():
+        time.sleep(0.2)
+    return door
+
+
 @contextmanager
-def _resumed(store: Store, name: str, place: Path) -> Iterator[None]:
-    """Go on where a run of the same command and inputs was ended, and keep where this one is, however it ends."""
+def _open_to_others(place: Path) -> Iterator[None]:
+    """Within, the other processes of this machine work in the same directory."""
+    if os.environ.get("LOCAL_WORLD_SIZE", "1") == "1":
+        yield
+        return
+    door = _door(opened=False)
+    door.unlink(missing_ok=True)  # of a process of the same number that was killed
+    door.symlink_to(place)
+    try:
+        yield
+    finally:
+        door.unlink()
+
+
+@contextmanager
+def _resumed(store: Store, name: str, place: Path, *, keeps: bool) -> Iterator[None]:
+    """Go on where a run of the same command and inputs was ended, and keep where this one is, however it ends.
+
+    Of a team every machine goes on, and the first process keeps.
+    """
     if state := store.get(name):
         unpack(state, place)
+    if not keeps:
+        yield
+        return
     over, kept = threading.Event(), set[float]()
 
     def keep() -> None:

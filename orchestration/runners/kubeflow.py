@@ -16,8 +16,8 @@ from urllib3.exceptions import HTTPError
 
 from orchestration.deployment import Deployment, Limits
 from orchestration.runners import pod_spec
-from orchestration.runners.kubernetes import KubernetesRunner, connected, told
-from orchestration.runners.pipes import PROGRAM, InWorkspace, code_of, left_over, step_of
+from orchestration.runners.kubernetes import KubernetesRunner, connected, messages_of, told
+from orchestration.runners.pipes import PROGRAM, code_of, left_over, step_of
 from orchestration.runners.pods import Pod, PodError, StartError
 from orchestration.runners.trainjobs import TrainJobs
 from stcln.verbs import TOGETHER
@@ -50,12 +50,12 @@ class KubeflowRunner:
         """
         if argv[len(PROGRAM)] not in TOGETHER:
             return self.pods.run(stage, argv, context)
-        limits, messages = self.deployment.limits_of(stage), InWorkspace(self.root)
+        limits, messages = pod_spec.limits_of(self.deployment, stage), messages_of(self.root, self.deployment)
         if not (limits.cpus or limits.gpus):
             problem = f"{stage}: its `limits` name neither cpus nor gpus, of which a TrainJob needs one"
             raise dg.Failure(f"{problem}; correct the deployment.", allow_retries=False)
         with told(self.deployment, stage, messages, context):
-            patch = self._patch(stage, context.run.run_id)
+            patch = self._patch(stage, limits, context.run.run_id)
             jobs = TrainJobs(connected(), self.cluster)
             self._sweep(jobs, stage, context)
             with open_pipes_session(
@@ -86,13 +86,17 @@ class KubeflowRunner:
             env=dict(variables),
         )
 
-    def _patch(self, stage: str, run_id: str) -> kubernetes.RuntimePatch:
-        """What a job's pods have beside the runtime's own: the workspace, its owner, and labels to be found by."""
-        mounts = pod_spec.workspace_mounts(self.root, self.deployment)
+    def _patch(self, stage: str, limits: Limits, run_id: str) -> kubernetes.RuntimePatch:
+        """What a job's pods have beside the runtime's: the workspace, or room for a part of it, its owner, labels."""
+        if pod_spec.is_alone(self.deployment):
+            volume, mounts = pod_spec.tmp(limits), None  # in the place of the runtime's volume of that name
+        else:
+            volume = pod_spec.workspace_volume(self.cluster)
+            mounts = pod_spec.workspace_mounts(self.root, self.deployment)
         pod = kubernetes.PodTemplatePatch(
             metadata={"labels": pod_spec.labels(self.root, stage, run_id)},
             spec=kubernetes.PodSpecPatch(
-                volumes=[pod_spec.workspace_volume(self.cluster)],
+                volumes=[volume],
                 containers=[kubernetes.ContainerPatch(name=NODE, volume_mounts=mounts)],
                 security_context=pod_spec.identity(self.root),
             ),

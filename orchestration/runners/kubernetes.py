@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from orchestration.deployment import Cluster, Deployment
 from orchestration.remote.messages import ByRemote
 from orchestration.runners.pipes import InWorkspace, Told, code_of, left_over, lost, step_of
-from orchestration.runners.pod_spec import PREFIX, cluster_of, labels, pod_spec, selector
+from orchestration.runners.pod_spec import PREFIX, cluster_of, is_alone, labels, limits_of, pod_spec, selector
 from orchestration.runners.pods import Pod, PodError, StartError, ending_of, line, patiently
 
 
@@ -40,10 +40,9 @@ class KubernetesRunner:
             dagster.Failure: Bad input, a limit, an image that is missing or of other code, with the sentence.
             dagster.RetryRequested: No API server, or the pod was ended from outside.
         """
-        cluster, alone = cluster_of(self.deployment), self.deployment.results == "remote"
-        messages = ByRemote(self.root) if alone else InWorkspace(self.root)
+        cluster, messages = cluster_of(self.deployment), messages_of(self.root, self.deployment)
         with told(self.deployment, stage, messages, context):
-            spec = pod_spec(self.root, self.deployment, self.deployment.limits_of(stage))
+            spec = pod_spec(self.root, self.deployment, limits_of(self.deployment, stage))
             api = connected()
             self._sweep(api, stage, context)
             client = _Client(messages, cluster)
@@ -101,6 +100,11 @@ class _Client(PipesK8sClient):
         self.pod = Pod(client.core_api, self.cluster, pod_name)
         self.pod.follow()
         yield
+
+
+def messages_of(root: Path, deployment: Deployment) -> Told:
+    """What reads the messages of pods."""
+    return ByRemote(root) if is_alone(deployment) else InWorkspace(root)
 
 
 def connected() -> CoreV1Api:

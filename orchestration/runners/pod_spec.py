@@ -16,10 +16,8 @@ CONFINED = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-SCRATCH = [  # beside the workspace, all that can be written: torch shares tensors and NCCL buffers in /dev/shm
-    {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
-    {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
-]
+# Beside the workspace, all that can be written: torch shares tensors and NCCL buffers in /dev/shm.
+SHM = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
 SCRATCH_MOUNTS = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}]
 
 
@@ -31,7 +29,7 @@ def pod_spec(root: Path, deployment: Deployment, limits: Limits) -> dict[str, An
     Raises:
         dagster.Failure: The workspace belongs to root, or it or a mount is not on the claim.
     """
-    cluster, alone = cluster_of(deployment), deployment.results == "remote"
+    cluster, alone = cluster_of(deployment), is_alone(deployment)
     container = {
         "name": "step",
         "workingDir": "/tmp" if alone else str(root),
@@ -47,8 +45,31 @@ def pod_spec(root: Path, deployment: Deployment, limits: Limits) -> dict[str, An
         "terminationGracePeriodSeconds": GRACE,  # also where a node is drained
         "securityContext": identity(root),
         "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, SCRATCH[1]] if alone else [*SCRATCH, workspace_volume(cluster)],
+        "volumes": [tmp(limits), SHM, *([] if alone else [workspace_volume(cluster)])],
     }
+
+
+def limits_of(deployment: Deployment, stage: str) -> Limits:
+    """What a stage may take.
+
+    Raises:
+        dagster.Failure: Not said of the disk, where its pod needs one.
+    """
+    limits = deployment.limits_of(stage)
+    if is_alone(deployment) and not limits.disk:
+        problem = f"{stage}: its `limits` name no disk, and results remote needs one for what it takes and makes"
+        raise dg.Failure(f"{problem}; correct the deployment.", allow_retries=False)
+    return limits
+
+
+def is_alone(deployment: Deployment) -> bool:
+    """Whether pods have nothing of the workspace, and their /tmp is where their step works."""
+    return deployment.results == "remote"
+
+
+def tmp(limits: Limits) -> dict[str, Any]:
+    """The volume that is /tmp."""
+    return {"name": "tmp", "emptyDir": {"sizeLimit": limits.disk or "1Gi"}}
 
 
 def cluster_of(deployment: Deployment) -> Cluster:
@@ -90,6 +111,7 @@ def resources(limits: Limits) -> dict[str, str]:
     given = {
         "cpu": f"{limits.cpus:g}" if limits.cpus else None,
         "memory": limits.memory,
+        "ephemeral-storage": limits.disk,
         "nvidia.com/gpu": str(limits.gpus) if limits.gpus else None,
     }
     return {name: value for name, value in given.items() if value}

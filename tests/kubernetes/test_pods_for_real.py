@@ -111,7 +111,8 @@ def test_a_pod_without_the_claim_takes_and_gives_by_the_remote(
     variables = {key: base64.b64encode(value.encode()).decode() for key, value in s3.environment.items()}
     podman("secret", "create", name, "-", input=json.dumps(variables))
     place = Cluster(namespace=NAMESPACE, secret=name)
-    pods = Deployment(runner="kubernetes", results="remote", image=deployment.image, cluster=place)
+    limits = {"*": Limits(disk="2Gi")}
+    pods = Deployment(runner="kubernetes", results="remote", image=deployment.image, cluster=place, limits=limits)
     ledger = RemoteLedger(root)
 
     @dg.asset
@@ -124,5 +125,8 @@ def test_a_pod_without_the_claim_takes_and_gives_by_the_remote(
         assert dg.materialize([step], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False).success
     finally:
         podman("secret", "rm", name)
-    assert [volume["name"] for volume in cluster.created[0]["spec"]["volumes"]] == ["tmp", "shm"]
+    spec = cluster.created[0]["spec"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["tmp", "shm"]
+    assert spec["volumes"][0]["emptyDir"] == {"sizeLimit": "2Gi"}
+    assert spec["containers"][0]["resources"]["requests"] == {"ephemeral-storage": "2Gi"}
     assert cluster.pods == [] and not (root / "data").exists()

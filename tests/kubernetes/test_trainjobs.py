@@ -7,11 +7,12 @@ import time
 
 import pytest
 from kubeflow_trainer_api import models
-from own_cluster import CLAIM, DONE, RUNNING, OwnCluster, container
+from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, OwnCluster, container
 from own_trainer import Nodes, OwnTrainer
 from step_in_cluster import ARGV, STAGE, Ran
 
-from orchestration.deployment import Deployment, Limits
+from orchestration.deployment import Cluster, Deployment, Limits
+from orchestration.runners.pipes import InWorkspace
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
@@ -51,6 +52,25 @@ def test_what_trains_is_a_trainjob_on_the_runtime_with_nodes_resources_and_works
     (mounts,) = (one["volumeMounts"] for one in pod["spec"]["containers"])
     assert mounts == [{"name": "workspace", "mountPath": str(owned.root)}]
     assert trainer.standing == [] and cluster.pods == []
+
+
+def test_where_results_are_remote_its_pods_have_room_to_work_in_and_nothing_of_the_workspace(
+    trainer: OwnTrainer, cluster: OwnCluster, two: Deployment, owned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.runners.kubernetes.ByRemote", InWorkspace)  # the workspace has no remote
+    cluster.node = Nodes(WELL, WELL)
+    alone = {"results": "remote", "cluster": Cluster(namespace=NAMESPACE)}
+    said = Ran(owned, Deployment(**{**dict(two), **alone})).sentence
+    assert f"{STAGE}: its `limits` name no disk" in said and trainer.created == []
+    limits = {**two.limits, "scratch@*": Limits(gpus=2, nodes=2, disk="50Gi")}
+    ran = Ran(owned, Deployment(**{**dict(two), **alone, "limits": limits}))
+    assert ran.success, ran.sentence
+    (job,) = trainer.created
+    (patched,) = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = patched["template"]["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "50Gi"}}]
+    assert [container.get("volumeMounts") for container in pod["containers"]] == [None]
+    assert job["spec"]["trainer"]["resourcesPerNode"]["limits"]["ephemeral-storage"] == "50Gi"
 
 
 def test_what_does_not_train_is_a_pod(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster_pipes import encode_env_var
 from kubeflow.trainer import ContainerBackendConfig, CustomTrainer, TrainerClient, TrainingRuntimeSource
 from kubeflow.trainer.backends.container.adapters.docker import DockerClientAdapter
+from own_pipes import pipes_to
 from own_podman import CHECKOUT
 from own_trainer import RUNTIME
 from tiny_study import restudy
@@ -33,18 +33,6 @@ def step(words: list[str]) -> None:
 
     sys.argv = ["step", *words]
     runpy.run_module("orchestration.step", run_name="__main__", alter_sys=True)
-
-
-def pipes_to(messages: Path) -> dict[str, str]:
-    """The variables by which Dagster tells a step where its messages go."""
-    by_key = ("code_version_by_asset_key", "provenance_by_asset_key")
-    partition = ("partition_key", "partition_key_range", "partition_time_window")
-    told = dict.fromkeys(("asset_keys", *by_key, *partition, "job_name"))
-    context = {"data": {**told, "run_id": "a-run", "retry_number": 0, "extras": {}}}
-    return {
-        "DAGSTER_PIPES_CONTEXT": encode_env_var(context),
-        "DAGSTER_PIPES_MESSAGES": encode_env_var({"path": str(messages)}),
-    }
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_the_images_that_infra_names_are_those_of_this_version() -> None:
         ),
         (f"{PODS}}}", "results shared needs cluster.claim and cluster.path"),
         (f"{PODS}}}\nresults: remote\nmounts: [/tmp]", "results remote gives pods no claim, which"),
+        ("limits: {pretrain: {disk: 9Gi}}", "`disk` is of pods whose results are remote: leave it out"),
         ("image: a\nimage: b", "'image' stands twice"),
     ],
 )
