@@ -18,7 +18,7 @@ demo: $(VENV)/ready          ## materialise the whole demo study through Dagster
 
 test: $(VENV)/ready          ## every test
 	@tests/install
-	@python -m pytest -q -n auto --dist loadscope
+	@python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder
 
 ui: $(VENV)/ready            ## the Dagster UI on 127.0.0.1:3000
 	@python -m orchestration.ui
@@ -30,7 +30,7 @@ types: $(VENV)/ready
 	@mypy
 
 light: .venv-light/ready     ## every verb of stcln alone, without Dagster and DVC
-	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope -m "not orchestration" $(addprefix tests/,$(VERBS))
+	@.venv-light/bin/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder -m "not orchestration" $(addprefix tests/,$(VERBS))
 
 images: step service         ## the images stcln-step and stcln-service of this checkout
 

@@ -11,16 +11,29 @@ from refusals import archives, refused  # noqa: F401 - fixtures
 from seaweed import _seaweed, mortal_s3, s3  # noqa: F401 - fixtures
 from tiny_study import STUDY, synthetic_tile, write_season
 
+from stcln.cores import cores, free_memory
 from stcln.events import Silent
 from stcln.workspace import Workspace
 
+WORKER_BYTES = 3 << 30
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two a core, as far as memory is there for them: many tests wait for other programs half of their time."""
+    return max(1, min(2 * cores(), free_memory() // WORKER_BYTES))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
 
 def pytest_configure() -> None:
-    """Give every parallel worker a core of its own: torch takes the cores it sees, and two workers would fight."""
+    """Give every parallel worker one core: torch takes the cores it sees, and workers would fight."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker and hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+        here = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {here[int(worker.removeprefix("gw")) % len(here)]})
 
 
 @pytest.fixture(scope="session")

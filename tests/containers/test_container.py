@@ -25,7 +25,7 @@ from orchestration.runners.endings import Ending
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 STAGE = "scratch@2016-d6-scratch"
 ARGV = ["python", "-m", "stcln", "finetune", "--season", "2016", "--length", "d6", "--arm", "scratch"]

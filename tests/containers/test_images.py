@@ -17,7 +17,7 @@ from orchestration.deployment import Deployment
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 DEBIAN = ("--variant=essential", "--include=python3,python3-venv,libstdc++6,ca-certificates,git,adduser", "bookworm")
 BASE = f"localhost/stcln-base:{md5(repr(DEBIAN).encode()).hexdigest()[:8]}"
@@ -81,7 +81,11 @@ def test_an_image_is_not_roots_has_a_healthcheck_and_a_bill_of_materials(images:
     (found,) = json.loads(podman("image", "inspect", images[target]))
     assert found["User"] == "10001:10001" and found["Healthcheck"]["Test"][0] == "CMD"
     parts = json.loads(inside(images[target], "cat", "/opt/stcln/sbom.cdx.json"))["components"]
-    versions = {part["name"]: part["version"] for part in parts}
+    versions, debian = (
+        {part["name"]: part["version"] for part in parts if part.get("purl", "").startswith(f"pkg:{kind}/")}
+        for kind in ("pypi", "deb")
+    )
+    assert {"libc6", "libstdc++6"} < debian.keys()
     pinned = dict(re.findall(r"^([\w.-]+)==(.+)$", (CHECKOUT / "constraints.txt").read_text(), re.M))
     assert versions["torch"].partition("+")[0] == pinned["torch"] and versions["zarr"] == pinned["zarr"]
     assert ("dagster" in versions) is (target == "service")

@@ -14,7 +14,7 @@ from seaweed import weed
 
 from orchestration.deployment import Deployment
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 MADE = """query($key: AssetKeyInput!) {assetNodeOrError(assetKey: $key) {... on AssetNode {

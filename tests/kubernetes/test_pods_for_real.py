@@ -25,7 +25,7 @@ from orchestration.runners import runner
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 STATES = ".stcln/resume/*/seed-*/[0-9]*/state.json"
 

@@ -23,7 +23,7 @@ from stcln.champion.history import read
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 Done = tuple[Toy, dg.DagsterInstance]
 
 

@@ -13,7 +13,7 @@ from orchestration.seasons.due import running, waits
 from stcln.new import studies
 from stcln.study import load_study
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 FLANDERS = load_study(studies()["flanders"])  # day 0 is 1 September; lengths june (until 06-30) and d30
 LATE = date(2019, 6, 28)
 

@@ -24,7 +24,7 @@ from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.interrupt import Stopped
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 NUMBERS = count()
 
 

@@ -21,7 +21,7 @@ from orchestration.runners.pipes import PROGRAM
 from stcln.interrupt import Stopped
 from stcln.storage import digest
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 STAGE, OUTPUT = "scratch@2018-full-scratch", "models/finetuned/2018/full/scratch"
 MACHINES = 2
 NUMBERS = count()

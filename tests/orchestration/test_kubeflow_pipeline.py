@@ -17,7 +17,7 @@ from toy_workspace import Toy
 
 from stcln.stages import code_yaml
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 CHECKOUT = Path(__file__).parents[2]
 HOME = CHECKOUT / "infra/kubeflow"
 DEPLOYMENT = """

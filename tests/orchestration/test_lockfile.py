@@ -11,7 +11,7 @@ import yaml
 from orchestration.lockfile import LockFile
 from stcln.errors import BadInput
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 
 @pytest.fixture

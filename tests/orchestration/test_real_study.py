@@ -17,7 +17,7 @@ from toy_workspace import Toy
 from orchestration.resources import resources
 from stcln.storage import read_json
 
-pytestmark = pytest.mark.orchestration
+pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
