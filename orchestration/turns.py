@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 import psutil
+from dvc.dependency.param import MissingParamsError
 from dvc.lock import DEFAULT_TIMEOUT, FAILED_TO_LOCK_MESSAGE, LockError
 from dvc.repo import Repo, lock_repo
 from dvc.rwlock import RWLOCK_FILE
@@ -24,6 +25,7 @@ from stcln.storage import write_json
 from stcln.workspace import Workspace
 
 T = TypeVar("T")
+REMEDY = "`python -m stcln new . --update` writes what may be left out"
 PAUSE = 0.5
 REMIND = 600.0
 """Seconds between two tries, and between two log lines."""
@@ -37,11 +39,18 @@ def in_turn(root: Path, work: Callable[[Repo], T]) -> T:
     """Do some work on a workspace's DVC repository, opened anew and locked; what it gives.
 
     Where it meets a path that another process has in use, all of it is done again later.
+
+    Raises:
+        BadInput: params.yaml lacks a section that a stage depends on.
     """
 
     def attempt() -> T:
-        with _opened(root) as repo:
-            return work(repo)
+        try:
+            with _opened(root) as repo:
+                return work(repo)
+        except MissingParamsError as error:
+            problem = f"DVC misses what a stage reads: {error}"
+            raise BadInput(root / "params.yaml", problem.rstrip("."), REMEDY) from error
 
     return _patiently(attempt, LockError, lambda error: _holder(root, error))
 

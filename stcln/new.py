@@ -23,6 +23,8 @@ GITIGNORE = """\
 .stcln/
 .dagster/
 """
+LEFT_OUT = {"title", "seed", "simulation", "model", "finetune", "method", "compute", "drift"}
+"""What of params.yaml DVC tracks and need not be written: its default is."""
 SOURCE = re.compile(r"^(  source:\s*)(\S+)", re.MULTILINE)
 FILES = re.compile(r"^(  files:\s*)\[.*\]", re.MULTILINE)
 
@@ -101,8 +103,9 @@ def _write_tracked(path: Path, study: Study) -> None:
         change(path, "dataset", lambda dataset: dataset.update(absent))
     if "champion" not in found:
         change(path, "champion", lambda champion: champion.update(seasons=[]))
-    if "drift" not in found:
-        change(path, "drift", lambda drift: drift.update(study.drift.model_dump(mode="json")))
+    if absent := study.model_dump(mode="json", include=LEFT_OUT - found.keys()):
+        text = path.read_text().rstrip("\n")
+        path.write_text(f"{text}\n{yaml.safe_dump(absent, sort_keys=False)}")
 
 
 def _ignore_unfinished(path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from stcln.errors import BadInput
-from stcln.new import make, refresh
+from stcln.new import LEFT_OUT, make, refresh
+from stcln.stages import of
 from stcln.storage import UNFINISHED, digest
 from stcln.workspace import Workspace
 
@@ -123,3 +124,19 @@ def test_an_update_writes_the_fields_that_dvc_tracks_and_an_older_study_lacks(tm
     refresh(tmp_path / "w")
     assert [line for line in older if "#" in line] == [line for line in params.read_text().splitlines() if "#" in line]
     assert yaml.safe_load(params.read_text()) == yaml.safe_load(text)
+
+
+def test_an_update_writes_the_sections_that_may_be_left_out(tmp_path: Path) -> None:
+    make(tmp_path / "w", "demo", None)
+    params = tmp_path / "w/params.yaml"
+    full = yaml.safe_load(params.read_text())
+    del full["pretrain"]["window"]  # of which fine-tuning has the same
+    params.write_text(yaml.safe_dump({name: part for name, part in full.items() if name not in LEFT_OUT}))
+    study = Workspace(tmp_path / "w").study
+    refresh(tmp_path / "w")
+    found = yaml.safe_load(params.read_text())
+    assert found.keys() >= {field.split(".")[0] for stage in of(study).values() for field in stage.params}
+    assert Workspace(tmp_path / "w").study == study
+    again = params.read_bytes()
+    refresh(tmp_path / "w")
+    assert params.read_bytes() == again

@@ -108,3 +108,12 @@ def test_what_was_changed_while_a_step_ran_is_not_recorded_as_used(done: tuple[T
     with pytest.raises(BadInput, match=f"stage {stage}: .*params.yaml was changed while it ran; materialise it again"):
         ledger.commit(stage)
     assert toy.lock == lock
+
+
+def test_a_section_that_dvc_misses_in_params_is_told_before_anything_runs(toy: Toy) -> None:
+    kept = [line for line in (toy.root / "params.yaml").read_text().splitlines() if not line.startswith("seed:")]
+    (toy.root / "params.yaml").write_text("\n".join(kept))
+    with pytest.raises(BadInput, match=r"params.yaml: DVC misses .*'seed'.*; `python -m stcln new \. --update` writes"):
+        toy.resources["ledger"].versions(["fetch"])
+    with pytest.raises(BadInput, match="DVC misses"):
+        toy.resources["ledger"].argv("fetch")
