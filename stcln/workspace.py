@@ -8,7 +8,7 @@ from pathlib import Path
 from stcln.study import Study, load_study
 
 PACKAGE = Path(__file__).parent
-BASE = ("lineage.py", "storage.py")
+BASE = ("cores.py", "lineage.py", "storage.py")
 READ = ("data/splits.py", "data/store", "data/tile.py")
 SEE = (*READ, "data/ahead.py", "data/lengths.py", "data/samples.py", "data/series.py", "model")
 TRAIN = (*SEE, "data/loader.py", "training")
