@@ -68,8 +68,8 @@ def champion(plan: Plan) -> dg.AssetsDefinition:
         """
         try:
             by = By(_who(context, plan, config.who), config.why, config.force)
-            checks = _chain(plan, ledger, context)
-            decision = promote(plan.workspace, by, checks, ledger.restore, Silent())
+            checks, version = _chain(plan, ledger, context)
+            decision = promote(plan.workspace, by, checks, ledger.restore, Silent(), version)
         except BadInput as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         _tell(context, decision, plan, notifier)
@@ -117,8 +117,11 @@ def _who(context: dg.AssetExecutionContext, plan: Plan, named: str) -> str:
     return named or user or identity(plan.workspace.root) or getpass.getuser()
 
 
-def _chain(plan: Plan, ledger: Ledger, context: dg.AssetExecutionContext) -> list[Finding]:
-    """Whether every step from the archive to the challenger stands, and passed its checks when it was made."""
+def _chain(plan: Plan, ledger: Ledger, context: dg.AssetExecutionContext) -> tuple[list[Finding], str | None]:
+    """Whether every step from the archive to the challenger stands, and passed its checks; the challenger's version.
+
+    What the decision reads is then here, wherever it was made.
+    """
     steps = _steps(plan)
     versions = ledger.versions([step.stage for step in steps])
     stale = [str(step) for step in steps if versions[step.stage] is None]
@@ -129,7 +132,14 @@ def _chain(plan: Plan, ledger: Ledger, context: dg.AssetExecutionContext) -> lis
     ]
     stands = f"stale: {', '.join(stale)}; run the study" if stale else f"{len(steps)} steps from archive to challenger"
     passed = f"no run that ended well recorded {', '.join(unproven)}; run the study" if unproven else "none blocked"
-    return [Finding("as recorded", stands, not stale), Finding("checks passed", passed, not unproven)]
+    ledger.bring_whole([step.stage for step in steps if versions[step.stage] and _is_read(step)])
+    findings = [Finding("as recorded", stands, not stale), Finding("checks passed", passed, not unproven)]
+    return findings, versions["export"]
+
+
+def _is_read(step: Step) -> bool:
+    """Whether a decision reads all of what a step has made: seasons to test on, models to compare."""
+    return step.stage.startswith(("prepare@", "scratch@", "finetune@", "export"))
 
 
 def _steps(plan: Plan) -> list[Step]:

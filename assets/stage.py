@@ -45,6 +45,9 @@ class Ledger(Protocol):
     def bring(self, stage: str) -> Metadata:
         """Bring here what the UI shows of the output that stands, where it lies elsewhere; says where the rest is."""
 
+    def bring_whole(self, stages: Sequence[str]) -> None:
+        """Bring here all of the outputs that stand, where they lie elsewhere."""
+
     def restore(self, version: str, place: Path) -> None:
         """Put the files of an output of some time, by its version, into an empty directory.
 

@@ -265,6 +265,27 @@ def test_a_rollback_serves_the_bytes_of_before_and_says_who_when_and_why(serving
     assert again and again.version == second.version and serving.agrees()
 
 
+def test_a_rollback_never_goes_back_to_what_was_taken_away(serving: Shop) -> None:
+    first = served(serving.workspace)
+    serving.challenge()
+    serving.promote()
+    serving.rollback()
+    serving.challenge((0.06, 0.06, 0.07))
+    assert serving.promote().changed
+    serving.rollback()
+    entry = served(serving.workspace)
+    assert first and entry and entry.version == first.version and serving.agrees()
+
+
+def test_another_challenger_than_the_one_whose_checks_were_looked_at_is_not_decided_on(serving: Shop) -> None:
+    checked = serving.challenge()
+    serving.challenge((0.06, 0.06, 0.07))
+    before = serving.state()
+    with pytest.raises(BadInput, match=f"no longer version {checked[:8]}, whose checks were looked at; ask again"):
+        promote(serving.workspace, ADA, (), serving.restore, Silent(), checked)
+    assert serving.state() == before
+
+
 def test_a_version_that_was_rolled_back_comes_back_only_by_force(serving: Shop) -> None:
     serving.challenge()
     serving.promote()

@@ -60,7 +60,10 @@ def served(workspace: Workspace) -> Entry | None:
     return past[-1] if past else None
 
 
-def promote(workspace: Workspace, by: By, checks: Sequence[Finding], restore: Restore, reporter: Reporter) -> Decision:
+def promote(
+    workspace: Workspace, by: By, checks: Sequence[Finding], restore: Restore, reporter: Reporter,
+    checked: str | None = None,
+) -> Decision:  # fmt: skip
     """Let the challenger replace the champion if its checks pass and it is better; the first one needs the checks only.
 
     Args:
@@ -69,9 +72,11 @@ def promote(workspace: Workspace, by: By, checks: Sequence[Finding], restore: Re
         checks: What is known of the challenger's chain.
         restore: Brings old versions.
         reporter: Is told how the champion is scored.
+        checked: The version of the challenger that `checks` are of.
 
     Raises:
-        BadInput: There is no challenger, a promotion is forced without a reason, or files that decide are broken.
+        BadInput: There is no challenger, or another than was checked; a promotion is forced without a reason, or files
+            that decide are broken.
     """
     from stcln.champion.gate import examine  # torch comes with it, which Dagster's definitions do without
 
@@ -81,6 +86,9 @@ def promote(workspace: Workspace, by: By, checks: Sequence[Finding], restore: Re
         if not by.force:  # a champion whose bytes are gone can still be replaced
             settle(workspace, restore)
         past, version = history.read(workspace), _version(workspace)
+        if checked not in (None, version):
+            problem = f"it is no longer version {checked[:8]}, whose checks were looked at"
+            raise BadInput(workspace.challenger, problem, "ask again")
         if past and past[-1].version == version:
             return Decision(
                 False, f"{_name(past[-1])} is served already", (), past[-1], revision(workspace, "champion")
@@ -103,7 +111,7 @@ def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> De
     Args:
         workspace: Where.
         by: Who asks, and why.
-        version: The first characters of the version; empty: the one promoted before what is served.
+        version: The first characters of the version; empty: the one in whose place the served one was promoted.
         restore: Brings its bytes.
 
     Raises:
@@ -156,10 +164,11 @@ def _earlier(workspace: Workspace, past: Sequence[Entry], version: str) -> Entry
         if fits[0].version == past[-1].version:
             raise BadInput(where, f"{_name(fits[0])} is served already", "name another version")
         return fits[0]
-    at = [entry.version for entry in made].index(past[-1].version) if past else 0
-    if not at:
+    promoted = [entry for entry in past if entry.decision == "promotion" and entry.version == past[-1].version]
+    before = promoted[-1].before if promoted else None
+    if before is None:
         raise BadInput(where, "no version was promoted before what is served", f"name a version; there is {known}")
-    return made[at - 1]
+    return next(entry for entry in made if entry.version == before)
 
 
 def _broken_off(workspace: Workspace, restore: Restore) -> bool:

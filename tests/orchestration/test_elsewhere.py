@@ -14,6 +14,7 @@ from elsewhere import Elsewhere, keep_here, make, run_toy, send_away
 from seaweed import Seaweed
 from toy_workspace import Toy
 
+from orchestration.champion import decide
 from orchestration.deployment import Deployment
 from orchestration.remote import store
 from orchestration.remote.ledger import RemoteLedger
@@ -23,6 +24,7 @@ from orchestration.single import reason
 from stcln.data.store import SeasonStore
 from stcln.errors import BadInput
 from stcln.interrupt import Stopped
+from stcln.storage import digest
 
 pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 NUMBERS = count()
@@ -96,6 +98,19 @@ def test_a_study_leaves_nothing_large_here_and_a_clone_that_pulls_has_all_and_co
     clone.dvc("commit", "-q", "--force")  # what a local run would have recorded of these bytes
     assert clone.lock == toy.lock
     assert SeasonStore.open(season).read_labels(0).shape == (4, 4)
+
+
+def test_a_decision_brings_here_what_it_reads(
+    toy: Toy, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.dagster(instance)
+    seen: list[str] = []
+    monkeypatch.setattr("stcln.champion.gate.examine", lambda workspace, *_: seen.extend(files(workspace.root)) or [])
+    assert "is served, first of all" in decide(toy.plan, instance, toy.resources, "champion", why="the first")
+    assert {"models/challenger/model.onnx", "models/finetuned/2018/full/pretrained/weights.txt"} < {*seen}
+    assert SeasonStore.open(toy.root / "data/seasons/2018.zarr").read_labels(0).shape == (4, 4)
+    assert digest(toy.plan.workspace.champion) in toy.lock
+    assert "is served already" in decide(toy.plan, instance, toy.resources, "champion", why="again")
 
 
 def test_what_was_made_here_before_is_sent_and_not_made_again(
