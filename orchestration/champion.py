@@ -60,8 +60,14 @@ def rollback(
     _alone("champion_rollback", why=why, who=who, version=to)
 
 
-def settled(plan: Plan, instance: dg.DagsterInstance, parts: Resources) -> str:
+def settled(plan: Plan, instance: dg.DagsterInstance, parts: Resources, who: str = "") -> str:
     """What a study ends with: the challenger asks to be served, unless it is; gives the decision in words.
+
+    Args:
+        plan: The study.
+        instance: Where the run is recorded.
+        parts: The resources.
+        who: Started the study; empty: whom git or the system names.
 
     Raises:
         Refused: The run failed, which a challenger that is refused is not.
@@ -70,7 +76,7 @@ def settled(plan: Plan, instance: dg.DagsterInstance, parts: Resources) -> str:
     entry = champion.served(place)
     if entry and all(path.is_dir() and digest(path) == entry.version for path in (place.challenger, place.champion)):
         return f"{entry.cell} seed {entry.seed}, version {entry.version[:8]}, is served already"
-    return decide(plan, instance, parts, "champion", why=f"the study {plan.study.name} has run")
+    return decide(plan, instance, parts, "champion", why=f"the study {plan.study.name} has run", who=who)
 
 
 def decide(plan: Plan, instance: dg.DagsterInstance, parts: Resources, asset: str, **config: Any) -> str:

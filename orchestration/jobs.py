@@ -8,12 +8,17 @@ and backfills need no job: they are materialised from the asset's page.
 import dagster as dg
 
 from assets import Plan
+from assets.champion import USER
 from assets.plan import SEASONS
 from orchestration.champion import settled
 from orchestration.resources import Resources
 from orchestration.study import cell_steps, materialise, season_steps
 from stcln.storage import read_json
 from stcln.workspace import Workspace
+
+TURN = {"stcln/turn": "job"}
+"""By this tag the instance lets one of the jobs begin at a time: the others wait in the queue, and take no place in it
+from a decision or a single asset."""
 
 
 class SeasonConfig(dg.Config):
@@ -32,7 +37,8 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
         """Materialise what of the study is due and does not stand, let the challenger ask to be served; runs made."""
         now = Plan(Workspace(root))
         runs = materialise(now, now.steps(), context.instance, resources, context.log.info)
-        context.log.info(f"champion: {settled(now, context.instance, resources)}")
+        who = context.run.tags.get(USER) or f"job {context.job_name}, started by nobody named"
+        context.log.info(f"champion: {settled(now, context.instance, resources, who)}")
         return runs
 
     @dg.op
@@ -46,13 +52,15 @@ def jobs(plan: Plan, resources: Resources) -> list[dg.JobDefinition]:
         return runs + materialise(now, cell_steps(now, season), context.instance, resources, say)
 
     @dg.job(
+        tags=TURN,
         description="The whole study: all that is due and does not stand, upstream first; then a decision about the "
-        "champion."
+        "champion.",
     )
     def study() -> None:
         run_study()
 
     @dg.job(
+        tags=TURN,
         description="One season: its store and gates, how far it lies from the others, its cells whose day has come, "
         "the report. Scores of other seasons' models on it follow with `study`.",
         partitions_def=dg.DynamicPartitionsDefinition(name=SEASONS),

@@ -15,22 +15,28 @@ class Ending:
         out_of_memory: Whether the kernel ended it for its memory.
         memory: Its limit.
         outside: What ended it from outside, where that is known: `Evicted: ...`.
+        out_of_disk: Whether its node ended it for what it wrote.
     """
 
     status: int
     out_of_memory: bool
     memory: str | None
     outside: str = ""
+    out_of_disk: bool = False
 
     @property
     def again(self) -> bool:
         """Whether the place failed and not the step."""
+        if self.out_of_disk:
+            return False
         return bool(self.outside) or self.status in STOPPED or (self.status == KILLED and not self.out_of_memory)
 
     def sentence(self, stage: str, image: str) -> str:
         """What happened, and what the user can do."""
         limit = f"the {self.memory} that `limits` gives it" if self.memory else "this machine has"
-        if self.outside:
+        if self.out_of_disk:
+            what = f"it needs more disk than its pod has; raise `disk` in its `limits` ({self.outside})"
+        elif self.outside:
             what = f"it was ended from outside: {self.outside}"
         elif self.out_of_memory:
             what = f"it needs more memory than {limit}; raise it, or lower the batch"

@@ -25,6 +25,11 @@ QUIET = 300.0
 """Seconds without a line after which the log is asked for anew: a connection that is idle may be dropped, untold."""
 NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
 NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+OVER_ITS_DISK = (
+    "Usage of EmptyDir volume", "Pod ephemeral local storage usage exceeds",
+    "exceeded its local ephemeral storage limit",
+)  # fmt: skip
+"""What a kubelet says of a pod that it evicts for the pod's own limit."""
 OVER = ("Succeeded", "Failed")
 Answer = TypeVar("Answer")
 
@@ -197,8 +202,13 @@ def ending_of(pod: V1Pod | None, memory: str | None) -> Ending:
     told = [pod.status, *(one for one in pod.status.conditions or [] if one.type == "DisruptionTarget")]
     for each in told:  # Evicted, NodeShutdown, PreemptionByScheduler: the pod's, not the container's
         if each.reason:
-            return Ending(status, False, memory, f"{each.reason}: {line(each.message)}")
+            return Ending(status, False, memory, f"{each.reason}: {line(each.message)}", _is_of_disk(each.message))
     return Ending(status, bool(ended and ended.reason == "OOMKilled"), memory)
+
+
+def _is_of_disk(message: str | None) -> bool:
+    """Whether a node evicted a pod for more than it may write, and not because the node itself ran out."""
+    return any(said in (message or "") for said in OVER_ITS_DISK)
 
 
 def _waits_for(pod: V1Pod) -> str:

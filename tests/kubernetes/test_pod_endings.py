@@ -38,7 +38,14 @@ UNPLACED = {
 DISRUPTED = {
     "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "the node is gone",
 }  # fmt: skip
-EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+
+
+def evicted(why: str) -> Status:
+    """What a node says of a pod that it ended."""
+    return {"phase": "Failed", "reason": "Evicted", "message": why}
+
+
+EVICTED = evicted("The node was low on resource: memory.")
 
 
 def pod_in(status: Status) -> V1Pod:
@@ -54,6 +61,8 @@ def pod_in(status: Status) -> V1Pod:
     [
         (None, "its pod was deleted", True),
         (EVICTED, "Evicted: The node was low", True),
+        (evicted('Usage of EmptyDir volume "tmp" exceeds the limit "50Gi".'), "raise `disk` in its `limits`", False),
+        (evicted("The node was low on resource: ephemeral-storage."), "low on resource: ephemeral-storage", True),
         ({**ended(1), "conditions": [DISRUPTED]}, "from outside: DeletionByTaintManager: the node is gone", True),
         (ended(143), "it was stopped from outside (exit status 143)", True),
         (ended(137), "was killed, from outside or because it needs more memory than the 4Gi", True),

@@ -212,8 +212,13 @@ def test_a_study_ends_with_a_decision_and_does_not_undo_a_rollback(
     assert settled(toy.plan, instance, toy.resources).endswith("is served already")
     again(toy, instance)
     job = build_defs(toy.root, toy.resources).resolve_job_def("study")
+    assert job.execute_in_process(instance=instance, tags={"user": "maria"}).success
+    assert [(entry.who.partition(" ")[0], entry.why) for entry in read(toy.plan.workspace)] == [
+        ("Ada", "the first"), ("maria", "the study toy has run"),
+    ]  # fmt: skip
+    again(toy, instance, 0.8)
     assert job.execute_in_process(instance=instance).success
-    assert [entry.why for entry in read(toy.plan.workspace)] == ["the first", "the study toy has run"]
+    assert read(toy.plan.workspace)[-1].who == "job study, started by nobody named"
     decide(toy.plan, instance, toy.resources, "champion_rollback", why="it is worse")
     monkeypatch.undo()  # the gate itself
     monkeypatch.setattr("stcln.champion.gate.parity", lambda *_: Finding("ONNX equals torch", "0", True))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from seaweed import Seaweed
 from toy_workspace import Toy
 
 from orchestration import jobs, launcher, study
+from orchestration.coordinator import HEADER, NamingRunCoordinator
 from orchestration.definitions import build_defs
 from orchestration.notify import STAGE_TAG
 
@@ -31,6 +33,30 @@ def test_what_an_op_hands_on_lies_in_the_services_bucket(
     assert result.success
     (found,) = s3.system.glob(f"small/objects/storage/{result.run_id}/run_study/result")
     assert s3.system.size(found) > 0
+
+
+@pytest.mark.parametrize(
+    ("door", "tags", "user"),
+    [
+        ("maria", {"user": "the minister"}, "maria"),
+        (None, {"user": "the minister", "dagster/backfill": "abc"}, "backfill abc"),
+        (None, {"user": "eve"}, "eve"),
+        (None, {}, None),
+    ],
+)
+def test_a_run_is_of_whom_the_proxy_names_and_one_of_a_backfill_of_no_person(
+    monkeypatch: pytest.MonkeyPatch, door: str | None, tags: dict[str, str], user: str | None
+) -> None:
+    monkeypatch.setattr(dg.QueuedRunCoordinator, "submit_run", lambda self, context: context.dagster_run)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.add_run(dg.DagsterRun("job", tags=tags))
+        coordinator = NamingRunCoordinator()
+        coordinator.register_instance(instance)
+        asked = {HEADER: door}
+        context: Any = SimpleNamespace(dagster_run=run, get_request_header=asked.get)
+        coordinator.submit_run(context)
+        found = instance.get_run_by_id(run.run_id)
+    assert found and found.tags.get("user") == user
 
 
 class Server:
