@@ -10,8 +10,9 @@ import yaml
 
 from stcln.errors import BadInput
 from stcln.parameters import change
+from stcln.runs import alone
 from stcln.stages import ARCHIVE, code_yaml, dvc_yaml
-from stcln.storage import UNFINISHED
+from stcln.storage import UNFINISHED, write_text
 from stcln.study import PACKED, Study, load_study
 from stcln.workspace import PACKAGE, Workspace
 
@@ -83,8 +84,9 @@ def refresh(root: Path) -> None:
     Raises:
         BadInput: There is no study.
     """
-    study = Workspace(root).study
-    _write_tracked(root / "params.yaml", study)
+    with alone(Workspace(root), "register", wait=True):  # a season may be arriving
+        study = Workspace(root).study
+        _write_tracked(root / "params.yaml", study)
     checkout = (root / "stcln").resolve() == PACKAGE
     (root / "dvc.yaml").write_text(dvc_yaml(study, checkout=checkout))
     _ignore_unfinished(root / ".dvcignore")
@@ -105,7 +107,7 @@ def _write_tracked(path: Path, study: Study) -> None:
         change(path, "champion", lambda champion: champion.update(seasons=[]))
     if absent := study.model_dump(mode="json", include=LEFT_OUT - found.keys()):
         text = path.read_text().rstrip("\n")
-        path.write_text(f"{text}\n{yaml.safe_dump(absent, sort_keys=False)}")
+        write_text(path.resolve(), f"{text}\n{yaml.safe_dump(absent, sort_keys=False)}")
 
 
 def _ignore_unfinished(path: Path) -> None:

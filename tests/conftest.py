@@ -11,16 +11,8 @@ from refusals import archives, refused  # noqa: F401 - fixtures
 from seaweed import _seaweed, mortal_s3, s3  # noqa: F401 - fixtures
 from tiny_study import STUDY, synthetic_tile, write_season
 
-from stcln.cores import cores, free_memory
 from stcln.events import Silent
 from stcln.workspace import Workspace
-
-WORKER_BYTES = 3 << 30
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Two a core, as far as memory is there for them: many tests wait for other programs half of their time."""
-    return max(1, min(2 * cores(), free_memory() // WORKER_BYTES))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,6 +38,9 @@ def graph(root: Path) -> dict[str, Any]:
     if not (root / "code.yaml").exists():
         problem = "it does not pin the code, by which a step knows whether its image is the right one"
         raise BadInput(root, problem, "make a workspace with `python -m stcln new`")
+    if several := [pattern for pattern, limits in place.limits.items() if (limits.nodes or 1) > 1]:
+        problem = "a task of a pipeline runs on one node"
+        raise BadInput(f"the deployment, field limits.{several[0]}.nodes", problem, "leave it out for the pipeline")
     RemoteLedger(root)  # refuses what cannot travel
 
     def look(repo: Repo) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +120,25 @@ class Service:
         with (self.infra / "service/users").open("a") as users:
             users.write(f"{name} {said.stdout.decode()}")
 
-    def ask(self, query: str, who: tuple[str, str] | None = None, **variables: Any) -> Any:
-        """What GraphQL answers through the proxy a person, or else the one of infra/.env, who says to be another."""
+    def open(
+        self, path: str, who: tuple[str, str] | None = None, body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HTTPResponse:  # fmt: skip
+        """Ask the proxy for something as a person, or as the one of infra/.env."""
         name, password = who or (self.secret("STCLN_UI_USER"), self.secret("STCLN_UI_PASSWORD"))
-        login = f"{name}:{password}".encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql", json.dumps({"query": query, "variables": variables}).encode(),
-            {"content-type": "application/json", "authorization": f"Basic {base64.b64encode(login).decode()}",
-             "x-forwarded-user": "the minister"},
-        )  # fmt: skip
+        login = base64.b64encode(f"{name}:{password}".encode()).decode()
+        sent = {**(headers or {}), "authorization": f"Basic {login}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/{path}", body, sent)
+        answer: HTTPResponse = urllib.request.urlopen(request, timeout=60)
+        return answer
+
+    def ask(self, query: str, who: tuple[str, str] | None = None, **variables: Any) -> Any:
+        """What GraphQL answers a person, who says to be another, through the proxy."""
+        asked = json.dumps({"query": query, "variables": variables}).encode()
+        sent = {"content-type": "application/json", "x-forwarded-user": "the minister"}
         for _ in range(TRIES):
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
+                with self.open("graphql", who, asked, sent) as answer:
                     found = json.load(answer)
                 break
             except urllib.error.HTTPError as error:  # one of its connections to a database that was away

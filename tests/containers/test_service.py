@@ -107,6 +107,26 @@ def test_a_run_is_tagged_with_the_name_given_at_the_door_whatever_the_browser_sa
     assert [tag["value"] for tag in tags if tag["key"] == "user"] == [name]
 
 
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("graphql?query={version}", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 403),
+        ("graphql?query={version}", {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),
+        ("report_asset_check/champion", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
+        ("assets", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+        ("graphql?query={version}", {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, 200),
+    ],
+)
+def test_a_page_of_another_site_may_link_here_and_ask_for_nothing(
+    service: Service, path: str, sent: dict[str, str], status: int
+) -> None:
+    try:
+        found = service.open(path, headers=sent).status
+    except urllib.error.HTTPError as error:
+        found = error.code
+    assert found == status
+
+
 def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_its_own(service: Service) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"http://127.0.0.1:{service.port}/server_info")

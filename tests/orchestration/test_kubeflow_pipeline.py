@@ -95,6 +95,10 @@ def test_a_compiled_pipeline_has_dvcs_edges_and_run_by_kfp_its_results_are_taken
     assert scratch["resources"]["accelerator"]["resourceCount"] == "1"
     assert " ".join(scratch["command"] + scratch["args"][:3]) == "python -m orchestration.step finetune --season 2018"
 
+    several = DEPLOYMENT.replace("runner: container", "runner: kubeflow\ncluster: {namespace: n}")
+    (tmp_path / "deployment.yaml").write_text(several.replace("cpus: 3", "nodes: 2"))
+    with pytest.raises(AssertionError, match=r"limits.scratch@\*.nodes: a task of a pipeline runs on one node"):
+        call(sys.executable, HOME / "graph.py", toy.root, STCLN_DEPLOYMENT=str(tmp_path / "deployment.yaml"))
     (tmp_path / "verbs").mkdir()
     (tmp_path / "verbs/sitecustomize.py").write_text(TOY_VERBS)
     more = {"TOY": str(toy.root), "PYTHONPATH": os.pathsep.join([str(tmp_path / "verbs"), str(CHECKOUT)])}

@@ -23,7 +23,7 @@ class Up:
         for name in ("up", "compose.yaml"):
             shutil.copy(CHECKOUT / "infra" / name, self.env.parent)
         self.compose = top / "compose"
-        self.compose.write_text('#!/bin/sh\necho "$STCLN_WORKSPACE $STCLN_USER $PWD $*"\n')
+        self.compose.write_text('#!/bin/sh\necho "$STCLN_WORKSPACE $STCLN_USER $PWD $*" $COMPOSE_FILE\n')
         self.engine = top / "engine"
         self.engine.write_text("#!/bin/sh\nexit 1\n")  # it knows neither image nor volume
         for program in (self.compose, self.engine):
@@ -50,7 +50,7 @@ def workspace(place: Path) -> Path:
     return place
 
 
-def test_secrets_are_made_once_and_the_workspace_is_remembered_until_another_is_named(up: Up, tmp_path: Path) -> None:
+def test_secrets_are_made_once_and_the_workspace_is_remembered_and_no_other_is_taken(up: Up, tmp_path: Path) -> None:
     first, second = workspace(tmp_path / "first"), workspace(tmp_path / "second")
     owner = first.stat()
     done = up(first)
@@ -60,8 +60,11 @@ def test_secrets_are_made_once_and_the_workspace_is_remembered_until_another_is_
     secrets = [line.split("=")[1] for line in made.splitlines() if "PASSWORD" in line or "SECRET" in line]
     assert len({*secrets}) == 3 and all(len(secret) == 36 for secret in secrets)
     assert up(None).stdout.startswith(f"{first} ")
-    assert up(second).stdout.startswith(f"{second} ")
+    other = up(second)
+    assert other.returncode == 2 and f"that of {first}, and its database too; for {second} take" in other.stderr
     assert up.env.read_text() == made
+    up.env.write_text(made + "COMPOSE_FILE=compose.yaml:more.yaml\n")
+    assert up(None).stdout.endswith("up --detach compose.yaml:more.yaml\n")
 
 
 def test_a_directory_without_a_study_is_refused_and_nothing_is_written(up: Up, tmp_path: Path) -> None:
