@@ -74,3 +74,18 @@ def test_windows_are_scored_at_the_overlaps_asked_for(tiny_trained: Workspace) -
 def test_what_cannot_be_measured_is_refused(script: Path, words: list[str], problem: str) -> None:
     done = subprocess.run([sys.executable, script, *words], text=True, capture_output=True, timeout=60, check=False)
     assert done.returncode == 2 and problem in done.stderr
+
+
+@pytest.mark.orchestration
+def test_a_study_by_dagster_is_measured_beside_the_same_by_dvc() -> None:
+    words = ["study", "--seasons", "1", "--lengths", "1", "--arms", "1"]
+    done = subprocess.run(
+        [sys.executable, STEP.with_name("orchestration.py"), *words],
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = map(json.loads, done.stdout.splitlines())
+    assert ours["stages"] == 8 and theirs["same_lock"] and theirs["ratio"] > 0

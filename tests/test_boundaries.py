@@ -107,3 +107,11 @@ def test_no_circle_between_the_parts_of_stcln() -> None:
         for part in top:
             del left[part]
     assert left == {}, f"these import one another in a circle: {left}"
+
+
+@pytest.mark.orchestration
+def test_dagster_loads_the_definitions_without_torch() -> None:
+    """Webserver, daemon, code server and every run load them; a step alone computes."""
+    code = "import sys, orchestration.definitions; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr

@@ -7,9 +7,7 @@ from typing import Any
 
 from stcln.data.store import SeasonStore
 from stcln.drift.decision import decide, distances
-from stcln.drift.greenness import curves
 from stcln.drift.mix import mix
-from stcln.drift.reconstruction import reconstruct
 from stcln.events import Reporter, Value
 from stcln.stages import write_lineage
 from stcln.storage import read_json, whole_directory, write_json
@@ -30,6 +28,9 @@ def drift(workspace: Workspace, season: str, reporter: Reporter) -> dict[str, Va
     Raises:
         BadInput: A season store or the encoder is missing or broken, or no tile plays `splits.pretrain`.
     """
+    from stcln.drift.greenness import curves  # torch comes with both, which Dagster's definitions do without
+    from stcln.drift.reconstruction import reconstruct
+
     study = workspace.study
     names = others(study, season)
     mine, theirs = SeasonStore.open(workspace.season(season)), [SeasonStore.open(workspace.season(n)) for n in names]
