@@ -63,6 +63,8 @@ def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         for season in found.newly_gone:
             context.log.warning(f"season {season} is gone from {now.study.dataset.source}")
+        for season in found.changed:
+            context.log.warning(f"season {season} has changed at {now.study.dataset.source}")
         if not found.ready:
             nothing = f"No season in {now.study.dataset.source} beyond {', '.join(now.study.cells.season)}."
             return dg.SensorResult(skip_reason=" ".join(found.said) or nothing, cursor=found.memory.text())

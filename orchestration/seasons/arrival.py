@@ -21,12 +21,12 @@ class Memory:
 
     Attributes:
         arriving: Seasons that have not been launched, and the version of their files at the last look.
-        held: Seasons of the study that the source has held.
+        held: Seasons of the study that the source has held, and the version of their files when last looked at.
         gone: Those that it no longer did at the last look.
     """
 
     arriving: Mapping[str, str] = field(default_factory=dict)
-    held: tuple[str, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
 
     @classmethod
@@ -34,7 +34,7 @@ class Memory:
         """What a cursor holds; of a cursor of another version, nothing."""
         try:
             found = json.loads(cursor or "{}")
-            return cls(dict(found["arriving"]), tuple(found["held"]), tuple(found["gone"]))
+            return cls(dict(found["arriving"]), dict(found["held"]), tuple(found["gone"]))
         except (ValueError, KeyError, TypeError):
             return cls()
 
@@ -51,12 +51,14 @@ class Look:
         ready: Seasons to register and launch, and the version of their files.
         said: What is waited for or has gone, a sentence each.
         newly_gone: Seasons of the study that the source held at the look before, and no longer does.
+        changed: Those whose files are not what they were at the look before.
         memory: For the next look.
     """
 
     ready: Mapping[str, str]
     said: tuple[str, ...]
     newly_gone: tuple[str, ...]
+    changed: tuple[str, ...]
     memory: Memory
 
 
@@ -73,17 +75,20 @@ def look(workspace: Workspace, memory: Memory) -> Look:
     study = workspace.study
     at = source.top(workspace)
     if at is None:
-        return Look({}, (f"{study.dataset.source} is not watched: it does not grow, or cannot be listed.",), (), memory)
+        problem = f"{study.dataset.source} is not watched: it does not grow, or cannot be listed."
+        return Look({}, (problem,), (), (), memory)
     ready: dict[str, str] = {}
     arriving: dict[str, str] = {}
+    held = dict(memory.held)
     with source.looking(at):
         found = source.held(at, study.dataset)
         said = [f"{name} cannot be read yet: {why}." for name, why in found.unreadable.items()]
         for season in found.seasons:
-            if season in study.cells.season and season not in memory.arriving:
-                continue
             try:
                 here = source.season(at, study.dataset, season)
+                if season in study.cells.season and season not in memory.arriving:
+                    held[season] = here.version
+                    continue
                 arriving[season] = here.version
                 if memory.arriving.get(season) != here.version:
                     size = f"{here.files} files, {here.bytes / MB:.1f} MB"
@@ -94,6 +99,8 @@ def look(workspace: Workspace, memory: Memory) -> Look:
             except NoAnswer:
                 raise
             except BadInput as error:
+                if season in held:  # it may be in the midst of a correction
+                    continue
                 said.append(f"Season {season} cannot be read yet: {str(error).rstrip('.')}.")
     gone = _gone(study, memory, found)
     said += [
@@ -101,15 +108,20 @@ def look(workspace: Workspace, memory: Memory) -> Look:
         "take it out of cells.season in params.yaml."
         for season in gone
     ]
-    held = tuple(s for s in study.cells.season if s in found.seasons or s in memory.held)
+    changed = tuple(season for season, version in memory.held.items() if held[season] != version)
+    said += [
+        f"Season {season} has changed at {study.dataset.source}: materialise raw_archive with `again`, or wait for the "
+        "schedule; then its cells are stale."
+        for season in changed
+    ]
     newly = tuple(season for season in gone if season not in memory.gone)
-    return Look(ready, tuple(said), newly, Memory(arriving, held, gone))
+    return Look(ready, tuple(said), newly, changed, Memory(arriving, held, gone))
 
 
 def launched(memory: Memory, seasons: Mapping[str, str]) -> Memory:
     """The memory after seasons were launched: they arrive no more."""
     waiting = {season: version for season, version in memory.arriving.items() if season not in seasons}
-    return Memory(waiting, (*memory.held, *(s for s in seasons if s not in memory.held)), memory.gone)
+    return Memory(waiting, {**memory.held, **seasons}, memory.gone)
 
 
 def _gone(study: Study, memory: Memory, found: source.Held) -> tuple[str, ...]:

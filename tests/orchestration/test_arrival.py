@@ -119,6 +119,18 @@ def test_a_season_that_is_withdrawn_is_told_once_and_nothing_is_deleted(toy: Toy
     assert "gone" not in daemon.says()
 
 
+def test_a_season_that_is_corrected_at_the_source_is_told_once(toy: Toy, instance: dg.DagsterInstance) -> None:
+    source, daemon = watch(toy), Daemon(toy, instance)
+    cube(source / "2020.nc", None, 2020)
+    daemon.tick()
+    assert daemon.tick().run_requests
+    assert "changed" not in daemon.says()
+    for season in ("2018", "2020"):
+        os.utime(source / f"{season}.nc", (1, 1))
+        assert f"Season {season} has changed at source: materialise raw_archive with `again`" in daemon.says()
+        assert "changed" not in daemon.says()
+
+
 @pytest.mark.parametrize(("change", "said"), [("source: nowhere", "nowhere is missing"), ("root: below", "no such")])
 def test_a_source_that_cannot_be_reached_is_a_sentence(
     toy: Toy, instance: dg.DagsterInstance, change: str, said: str
