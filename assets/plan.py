@@ -86,9 +86,8 @@ class Plan:
         return hashlib.md5(f"{code_digest(entry.verb)} {json.dumps(params)}".encode()).hexdigest()[:12]
 
     def steps(self) -> list[Step]:
-        """Every step of the study in an order in which each stands behind all it reads."""
+        """Every step of the study in DVC's order, in which each stands behind all it reads."""
         cells, study = self.study.cells, self.study
-        grid = [(season, length) for season in cells.season for length in cells.length]
         steps = [Step(name_of("fetch"), dg.AssetKey("raw_archive"))]
         store = dg.AssetKey("season_store")
         steps += [Step(name_of("prepare", season=s), store, s, {"season": s}) for s in cells.season]
@@ -96,9 +95,9 @@ class Plan:
         drift = dg.AssetKey("season_drift")
         steps += [Step(name_of("drift", season=s), drift, s, {"season": s}) for s in cells.season]
         for family, stage_of in (("finetuned", finetune_stage), ("evaluation", evaluate_stage)):
-            for arm in cells.arm:
-                key, stage = dg.AssetKey(family_name(family, arm)), stage_of(study, arm)
-                for season, length in grid:
+            for arms in (cells.scratch, cells.pretrained):
+                for season, length, arm in product(cells.season, cells.length, arms):
+                    key, stage = dg.AssetKey(family_name(family, arm)), stage_of(study, arm)
                     keys = {"season": season, "length": length, "arm": arm}
                     steps.append(Step(name_of(stage, **keys), key, cell_key(season, length), keys))
         key = dg.AssetKey("ablation")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import toy_workspace
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
@@ -74,3 +75,10 @@ def test_every_asset_says_what_it_is_whose_it_is_and_of_which_code() -> None:
         assert node.description and node.owners and node.kinds, key
         assert bool(node.code_version) == (key not in DECISIONS), key
         assert node.group_name in {"data", "models", "scores", "results", "served"}
+
+
+def test_steps_come_in_dvcs_order_so_that_both_write_the_same_lock(tmp_path: Path) -> None:
+    toy_workspace.make(tmp_path / "toy", params=toy_workspace.grid(2, 2, 4))
+    toy = toy_workspace.Toy(tmp_path / "toy")
+    with Repo(str(toy.root)) as repo:
+        assert [step.stage for step in toy.plan.steps()] == [stage.name for stage in repo.index.stages]
