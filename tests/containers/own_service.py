@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,7 @@ class Service:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of runs whose step runs."""
-        family = self.process("code").children(recursive=True)
-        return [one for one in family if any("orchestration.step" in child.cmdline() for child in one.children())]
+        return [one for one in self.process("code").children(recursive=True) if _has_a_step(one)]
 
     def kill_worker(self) -> None:
         """End the process of a run; its step is without it."""
@@ -179,6 +179,13 @@ class Service:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         return str(done.stdout)
+
+
+def _has_a_step(process: psutil.Process) -> bool:
+    """Whether a step is among a process's children; what has ended since it was listed has none."""
+    with suppress(psutil.Error):
+        return any("orchestration.step" in child.cmdline() for child in process.children())
+    return False
 
 
 def wait(true: Callable[[], bool], what: str) -> None:
