@@ -102,7 +102,12 @@ class Service:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of runs whose step runs."""
-        return [one for one in self.process("code").children(recursive=True) if _has_a_step(one)]
+        found = []
+        for process in self.process("code").children(recursive=True):  # one look at all processes: a step may be short
+            with suppress(psutil.Error):  # it has ended since it was listed
+                if "orchestration.step" in process.cmdline():
+                    found.append(process.parent())
+        return [process for process in found if process]
 
     def kill_worker(self) -> None:
         """End the process of a run; its step is without it."""
@@ -179,13 +184,6 @@ class Service:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         return str(done.stdout)
-
-
-def _has_a_step(process: psutil.Process) -> bool:
-    """Whether a step is among a process's children; what has ended since it was listed has none."""
-    with suppress(psutil.Error):
-        return any("orchestration.step" in child.cmdline() for child in process.children())
-    return False
 
 
 def wait(true: Callable[[], bool], what: str) -> None:
