@@ -4,7 +4,7 @@ What must outlive a restart is `Memory`, which the sensor keeps in its cursor.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from orchestration.seasons import source
@@ -103,19 +103,19 @@ def look(workspace: Workspace, memory: Memory) -> Look:
                     continue
                 said.append(f"Season {season} cannot be read yet: {str(error).rstrip('.')}.")
     gone = _gone(study, memory, found)
-    said += [
-        f"Season {season} is gone from {study.dataset.source}: its store, models and scores stay. Bring it back, or "
-        "take it out of cells.season in params.yaml."
-        for season in gone
-    ]
     changed = tuple(season for season, version in memory.held.items() if held[season] != version)
-    said += [
-        f"Season {season} has changed at {study.dataset.source}: materialise raw_archive with `again`, or wait for the "
-        "schedule; then its cells are stale."
-        for season in changed
-    ]
+    said += _told(study.dataset.source, gone, changed)
     newly = tuple(season for season in gone if season not in memory.gone)
     return Look(ready, tuple(said), newly, changed, Memory(arriving, held, gone))
+
+
+def _told(source: str, gone: Sequence[str], changed: Sequence[str]) -> list[str]:
+    """A sentence for each season that is gone from a source or has changed there."""
+    remedy = "Bring it back, or take it out of cells.season in params.yaml."
+    return [
+        *(f"Season {name} is gone from {source}: its store, models and scores stay. {remedy}" for name in gone),
+        *(f"Season {name} has changed at {source}: materialise raw_archive with `again`." for name in changed),
+    ]
 
 
 def launched(memory: Memory, seasons: Mapping[str, str]) -> Memory:
