@@ -96,6 +96,11 @@ class Service:
         """The first process of a part's container."""
         return psutil.Process(int(podman("inspect", "--format", "{{.State.Pid}}", self.container(part))))
 
+    def printed(self, part: str) -> str:
+        """What a part has printed."""
+        words = ["podman", "logs", self.container(part)]
+        return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+
     def kill(self, part: str) -> None:
         """End a part at once; the engine starts it again."""
         self.process(part).send_signal(signal.SIGKILL)

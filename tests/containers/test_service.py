@@ -105,6 +105,7 @@ def test_a_run_is_tagged_with_the_name_given_at_the_door_whatever_the_browser_sa
     wait(lambda: service.status(run) in ENDS, "the run has ended")
     tags = service.ask(USERS, run=run)["runOrError"]["tags"]
     assert [tag["value"] for tag in tags if tag["key"] == "user"] == [name]
+    assert f'"user_id":"{name}"' in service.printed("proxy")  # who asked for what
 
 
 @pytest.mark.parametrize(

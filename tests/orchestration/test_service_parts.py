@@ -1,7 +1,9 @@
 """What a service has beside a workspace on one machine: runs that are watched, small objects in its bucket."""
 
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from orchestration.definitions import build_defs
 from orchestration.notify import STAGE_TAG
 
 pytestmark = pytest.mark.orchestration
+CHECKOUT = Path(__file__).parents[2]
 
 
 def test_what_an_op_hands_on_lies_in_the_services_bucket(
@@ -57,6 +60,15 @@ def test_a_run_is_of_whom_the_proxy_names_and_one_of_a_backfill_of_no_person(
         coordinator.submit_run(context)
         found = instance.get_run_by_id(run.run_id)
     assert found and found.tags.get("user") == user
+
+
+def test_of_the_jobs_one_begins_at_a_time(toy: Toy, tmp_path: Path) -> None:
+    shutil.copy(CHECKOUT / "infra/dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue and queue.tag_concurrency_limits == [{"key": "stcln/turn", "limit": 1}]
+    for name in ("study", "season"):
+        assert "stcln/turn" in build_defs(toy.root, toy.resources).resolve_job_def(name).tags
 
 
 class Server:
