@@ -20,8 +20,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
@@ -32,6 +32,7 @@ import dagster as dg  # noqa: E402
 import real_study  # noqa: E402
 import toy_workspace  # noqa: E402
 from dvc.repo import Repo, lock_repo  # noqa: E402
+from own_daemon import daemon  # noqa: E402
 from toy_workspace import Toy  # noqa: E402
 
 from assets import Plan  # noqa: E402
@@ -93,7 +94,7 @@ def queue(root: Path, asked: argparse.Namespace) -> None:
         ask = [cells[number % len(cells)] for number in range(asked.runs)]
         (root / "ask.json").write_text(json.dumps([(step.asset.to_user_string(), step.partition) for step in ask]))
         before, began = instance.get_runs_count(), time.perf_counter()
-        with daemon(root, home) as process:
+        with daemon(root, home, CHECKOUT / "benchmarks/queued.py") as process:
             while instance.get_runs_count(dg.RunsFilter(statuses=ENDED)) < before + asked.runs:
                 if process.poll() is not None:
                     sys.exit((root / "daemon.log").read_text())
@@ -106,22 +107,6 @@ def queue(root: Path, asked: argparse.Namespace) -> None:
 
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-
-
-@contextmanager
-def daemon(root: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A dagster-daemon with the toy workspace's code location, its words in `daemon.log`."""
-    command = ["-m", "dagster._daemon", "run", "-f", str(CHECKOUT / "benchmarks/queued.py"), "-a", "location"]
-    there = {"STCLN_WORKSPACE": str(root), "DAGSTER_HOME": str(home), "PYTHONPATH": os.pathsep.join(PATHS)}
-    with (root / "daemon.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=root, env=os.environ | there, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def commit(root: Path, asked: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from stcln.workspace import Workspace
 
 BUDGET = 40.0
 """Seconds a tick may spend; Dagster ends one after 60."""
+LOOK = 300
+"""Seconds between two looks at a source: an upload that pauses for less is not taken for whole."""
 
 
 def ledger_sensor(plan: Plan) -> dg.SensorDefinition:
@@ -50,7 +52,7 @@ def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
     workspace = plan.workspace
 
     @dg.sensor(
-        name="new_season", job=job, minimum_interval_seconds=300,
+        name="new_season", job=job, minimum_interval_seconds=LOOK,
         description="Looks for seasons in the source, a directory or a bucket, that the study does not have; registers "
         "each that is whole as a partition and in params.yaml (a change to commit) and launches its cells.",
     )  # fmt: skip

@@ -131,14 +131,17 @@ def test_a_season_that_is_corrected_at_the_source_is_told_once(toy: Toy, instanc
         assert "changed" not in daemon.says()
 
 
-@pytest.mark.parametrize(("change", "said"), [("source: nowhere", "nowhere is missing"), ("root: below", "no such")])
+@pytest.mark.parametrize(
+    ("said", "change", "why"),
+    [("source: source", "source: nowhere", "nowhere is missing"), ("root: .", "root: below", "no such")],
+)
 def test_a_source_that_cannot_be_reached_is_a_sentence(
-    toy: Toy, instance: dg.DagsterInstance, change: str, said: str
+    toy: Toy, instance: dg.DagsterInstance, said: str, change: str, why: str
 ) -> None:
     watch(toy)
-    toy.edit("source: source", change if change.startswith("source") else f"source: source\n  {change}")
+    toy.edit(said, change)
     result = tick(build_defs(toy.root, toy.resources), "new_season", instance)
-    assert isinstance(result, dg.SkipReason) and said in str(result.skip_message)
+    assert isinstance(result, dg.SkipReason) and why in str(result.skip_message)
 
 
 def test_a_source_that_cannot_grow_is_not_watched(toy: Toy, instance: dg.DagsterInstance) -> None:

@@ -30,7 +30,8 @@ def watch(toy: Toy) -> Path:
     for year in (2018, 2019):
         cube(source / f"{year}.nc", None, year)
     toy.edit("source: simulated", "source: source")
-    toy.edit("layout: mtlcc\n  root: data_IJGI18/datasets/full/240\n  ignore: [unknown]", "layout: cube\n  tile: 4")
+    toy.edit("layout: mtlcc\n  root: data_IJGI18/datasets/full/240", "layout: cube\n  tile: 4\n  root: .")
+    toy.edit("ignore: [unknown]", "ignore: []")
     return source
 
 
