@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from own_images import base, images  # noqa: F401 - fixtures
 from own_podman import daemon, deployment, image, owned  # noqa: F401 - fixtures
 
 if not (find_spec("dagster") and find_spec("dvc")):

@@ -45,25 +45,27 @@ QUICK = 5  # seconds between two looks of the daemon at its runs
 class Service:
     """The service on a workspace of its own, from a copy of infra/ at `directory`.
 
-    Attributes:
+    Args:
+        directory: Where that copy will be.
         root: The workspace.
+        image: The image of Dagster's parts.
     """
 
-    def __init__(self, directory: Path, root: Path) -> None:
-        self.root, self.infra, self.home = root, directory / "infra", directory / "home"
+    def __init__(self, directory: Path, root: Path, image: str) -> None:
+        self.root, self.infra = root, directory / "infra"
         self.port, self.name = _free_port(), f"stcln-test-{os.getpid()}"
         shutil.copytree(CHECKOUT / "infra", self.infra, ignore=shutil.ignore_patterns(".env"))
-        self.home.mkdir()
         instance = yaml.safe_load((self.infra / "service/dagster.yaml").read_text())
         instance["run_monitoring"] |= {"poll_interval_seconds": QUICK, "free_slots_after_run_end_seconds": QUICK}
-        (self.home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+        self.instance = directory / "dagster.yaml"
+        self.instance.write_text(yaml.safe_dump(instance))
         programs = Path(sys.executable).parent
         self.environment = {
             **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "ENGINE": "podman", "COMPOSE": "podman-compose",
             "COMPOSE_FILE": f"{self.infra}/compose.yaml:{Path(__file__).with_name('here.yaml')}",
             "COMPOSE_PROJECT_NAME": self.name, "STCLN_WORKSPACE": str(root), "STCLN_LISTEN": f"127.0.0.1:{self.port}",
-            "HERE_IMAGE": IMAGE, "HERE_PYTHON": sys.base_prefix, "HERE_ENVIRONMENT": sys.prefix,
-            "HERE_CHECKOUT": str(CHECKOUT), "HERE_HOME": str(self.home),
+            "STCLN_SERVICE_IMAGE": image, "HERE_INSTANCE": str(self.instance), "HERE_IMAGE": IMAGE,
+            "HERE_ENVIRONMENT": sys.prefix,
         }  # fmt: skip
 
     def up(self) -> str:
@@ -76,7 +78,7 @@ class Service:
 
     def steps_in_containers(self, deployment: Deployment, daemon: str) -> None:
         """Let it run steps in containers of their own, from the next time it is up."""
-        said, socket = self.home.parent / "deployment.yaml", Path(daemon.removeprefix("unix://"))
+        said, socket = self.instance.with_name("deployment.yaml"), Path(daemon.removeprefix("unix://"))
         said.write_text(yaml.safe_dump(deployment.model_dump(mode="json")))
         socket.chmod(0o666)
         self.environment |= {

@@ -12,13 +12,10 @@ from typing import Any
 import dagster as dg
 import docker
 import pytest
-import real_study
 from own_podman import CHECKOUT, USER, podman, trained_here
-from seaweed import Seaweed
 from tiny_study import restudy
 
 from orchestration.deployment import Deployment, Limits
-from orchestration.remote.ledger import RemoteLedger
 from orchestration.runners import pipes
 from orchestration.runners.container import ContainerRunner
 from orchestration.runners.endings import Ending
@@ -223,28 +220,6 @@ def test_what_a_killed_run_has_left_is_stopped_and_removed_but_not_what_another_
 
 def test_a_workspace_of_root_is_refused(tiny_workspace: Workspace, deployment: Deployment) -> None:
     assert "belongs to root" in Ran(tiny_workspace, deployment).sentence
-
-
-def test_a_step_that_sees_no_workspace_takes_and_gives_by_the_remote(
-    deployment: Deployment, s3: Seaweed, tmp_path: Path
-) -> None:
-    root = tmp_path / "workspace"
-    real_study.make(root)
-    real_study.call(root, "-m", "dvc", "remote", "add", "-q", "--default", "store", s3.bucket("container"))
-    os.chown(root, USER, USER)
-    ledger, seen = RemoteLedger(root), {"results": "remote", "network": "host", "environment": tuple(s3.environment)}
-    runner, before = ContainerRunner(root, deployment.model_copy(update=seen)), volumes()
-
-    @dg.asset
-    def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        for stage in ("fetch", "prepare@2018"):
-            made = runner.run(stage, ledger.argv(stage), context)["made"]
-            assert ledger.commit(stage, made) == ledger.version(stage)
-        return dg.MaterializeResult()
-
-    assert dg.materialize([step], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False).success
-    assert str(root) not in runner.settings(Limits())["volumes"] and not (root / "data").exists()
-    assert volumes() <= before and containers(Workspace(root)) == []
 
 
 def test_a_gpu_is_asked_for_where_the_deployment_gives_one(owned: Workspace) -> None:

@@ -1,82 +1,33 @@
-"""The images of this checkout, built on a Debian made here: what is in them, and that a step runs in one."""
+"""The images of this checkout: what is in them, and that steps run in those for steps."""
 
 import json
 import os
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
-from hashlib import md5
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
-from own_podman import CHECKOUT, podman, trained_here
-from test_container import Ran
+import real_study
+from own_images import TARGETS
+from own_podman import CHECKOUT, USER, podman, trained_here
+from seaweed import Seaweed
+from test_container import Ran, containers, volumes
 
-from orchestration.deployment import Deployment
+from orchestration.deployment import Deployment, Limits
+from orchestration.remote.ledger import RemoteLedger
+from orchestration.runners.container import ContainerRunner
 from stcln.storage import digest
 from stcln.workspace import Workspace
 
 pytestmark = [pytest.mark.orchestration, pytest.mark.long]
-
-DEBIAN = ("--variant=essential", "--include=python3,python3-venv,libstdc++6,ca-certificates,git,adduser", "bookworm")
-BASE = f"localhost/stcln-base:{md5(repr(DEBIAN).encode()).hexdigest()[:8]}"
-
-
-@pytest.fixture(scope="session")
-def base(daemon: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian with Python; kept by podman from one run of the tests to the next."""
-    if not shutil.which("mmdebstrap"):
-        pytest.skip("no mmdebstrap here: tests/install gets it")
-    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
-        archive = tmp_path_factory.mktemp("base") / "base.tar"
-        made = subprocess.run(["mmdebstrap", "--quiet", *DEBIAN, str(archive)], capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"no Debian can be made here: {made.stderr[-300:]}")
-        podman("import", str(archive), BASE)
-    return BASE
-
-
-def pip_as_here() -> list[str]:
-    """What lets pip find packages in a build as it does here: its settings, and the places that they name."""
-    told = subprocess.run(["python", "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-    taken, places = [], set[Path]()
-    for line in told.splitlines():
-        name, value = line.split("=", 1)
-        variable = "PIP_" + name.partition(".")[2].upper().replace("-", "_")
-        if variable in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT"):
-            value = value.strip("'").replace("\\n", " ")
-            taken.append(f"--build-arg={variable}={value}")
-            places |= {Path(place) for place in re.findall(r"(?<!:/)(?:file://)?(/[^ ]+)", value)}
-    beside = {place.parent if place.is_file() or place.name == "simple" else place for place in places}
-    return [*taken, *(f"--volume={place}:{place}:ro" for place in beside if place.exists())]
-
-
-@pytest.fixture(scope="session")
-def images(base: str) -> Iterator[dict[str, str]]:
-    """The names of both images."""
-    words = [f"--build-arg=BASE={base}", "--network=host", *pip_as_here()]
-    build = " ".join(f"'{word}'" for word in words)
-    secrets = CHECKOUT / "infra/.env"
-    if not (there := secrets.exists()):
-        secrets.touch()
-    done = subprocess.run(
-        ["make", "images", "ENGINE=podman", f"BUILD={build}"], cwd=CHECKOUT, capture_output=True, text=True,
-        env={**os.environ, "BUILDAH_LAYERS": "true"}, check=False,
-    )  # fmt: skip
-    if not there:
-        secrets.unlink()
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    version = re.search(r'^version = "(.+)"', (CHECKOUT / "pyproject.toml").read_text(), re.M)
-    assert version
-    return {target: f"stcln-{target}:{version[1]}" for target in ("step", "service")}
 
 
 def inside(image: str, *words: str) -> str:
     return podman("run", "--rm", "--read-only", "--tmpfs=/tmp", image, *words)
 
 
-@pytest.mark.parametrize("target", ["step", "service"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_an_image_is_not_roots_has_a_healthcheck_and_a_bill_of_materials(images: dict[str, str], target: str) -> None:
     (found,) = json.loads(podman("image", "inspect", images[target]))
     assert found["User"] == "10001:10001" and found["Healthcheck"]["Test"][0] == "CMD"
@@ -88,14 +39,18 @@ def test_an_image_is_not_roots_has_a_healthcheck_and_a_bill_of_materials(images:
     assert {"libc6", "libstdc++6"} < debian.keys()
     pinned = dict(re.findall(r"^([\w.-]+)==(.+)$", (CHECKOUT / "constraints.txt").read_text(), re.M))
     assert versions["torch"].partition("+")[0] == pinned["torch"] and versions["zarr"] == pinned["zarr"]
-    assert ("dagster" in versions) is (target == "service")
+    assert ("dagster" in versions) is (target == "service") and ("dvc" in versions) is (target != "step")
 
 
-@pytest.mark.parametrize("target", ["step", "service"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_user_whom_the_image_does_not_know_has_a_name_and_writes_in_tmp(images: dict[str, str], target: str) -> None:
     look = "import getpass, tempfile; tempfile.TemporaryFile(); print(getpass.getuser())"
     words = ["--read-only", "--tmpfs=/tmp", "--passwd=false", "--user=4242:4242"]
     assert podman("run", "--rm", *words, images[target], "python", "-c", look) == "stcln\n"
+
+
+def test_the_base_is_named_by_its_digest() -> None:
+    assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", (CHECKOUT / "infra/docker/Dockerfile").read_text(), re.M)
 
 
 def test_no_secret_of_this_checkout_is_in_an_image(images: dict[str, str]) -> None:
@@ -109,6 +64,30 @@ def test_in_the_image_for_steps_a_step_gives_the_bytes_of_this_machine(
     assert ran.success, ran.sentence
     assert digest(ran.output) == trained_here(owned, tmp_path / "here")
     assert inside(images["step"], "python", "-c", "import orchestration.step; print('well')") == "well\n"
+
+
+def test_in_the_image_for_remote_results_a_step_sees_no_workspace_and_takes_and_gives_by_the_remote(
+    images: dict[str, str], s3: Seaweed, tmp_path: Path
+) -> None:
+    root = tmp_path / "workspace"
+    real_study.make(root)
+    real_study.call(root, "-m", "dvc", "remote", "add", "-q", "--default", "store", s3.bucket("container"))
+    os.chown(root, USER, USER)
+    place = Deployment(
+        runner="container", image=images["remote"], results="remote", network="host", environment=tuple(s3.environment)
+    )
+    ledger, runner, before = RemoteLedger(root), ContainerRunner(root, place), volumes()
+
+    @dg.asset
+    def step(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        for stage in ("fetch", "prepare@2018"):
+            made = runner.run(stage, ledger.argv(stage), context)["made"]
+            assert ledger.commit(stage, made) == ledger.version(stage)
+        return dg.MaterializeResult()
+
+    assert dg.materialize([step], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False).success
+    assert str(root) not in runner.settings(Limits())["volumes"] and not (root / "data").exists()
+    assert volumes() <= before and containers(Workspace(root)) == []
 
 
 def test_the_image_of_the_services_loads_the_definitions_of_a_workspace(

@@ -33,7 +33,7 @@ def test_the_service_is_the_instance_of_one_machine_but_for_where_it_stores() ->
 
 
 @pytest.fixture(scope="module")
-def service(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(image: str, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """All of it, up."""
     import real_study
 
@@ -44,7 +44,7 @@ def service(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     (top / "workspace").mkdir()
     real_study.make(top / "workspace")
     given_away(top / "workspace")
-    service = Service(top, top / "workspace")
+    service = Service(top, top / "workspace", images["service"])
     service.admit(*MARIA)
     try:
         service.up()
@@ -94,7 +94,7 @@ def test_runs_are_in_postgres_and_what_steps_print_is_in_s3(service: Service) ->
     wait(lambda: service.status(run) in ENDS, "the run has ended")
     look = f"import s3fs; print(s3fs.S3FileSystem().glob('dagster/logs/storage/{run}/compute_logs/*.err'))"
     assert ".err" in service.run_in("code", "python", "-c", look)
-    assert not [*service.home.rglob("*.db")]
+    assert service.run_in("code", "ls", "/var/lib/dagster") == "dagster.yaml\n"
 
 
 @pytest.mark.parametrize(("who", "name"), [(None, "stcln"), (MARIA, "maria")])
@@ -137,11 +137,11 @@ def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_it
 
 
 def test_after_it_was_down_all_is_there_and_its_steps_can_run_in_containers_of_their_own(
-    service: Service, deployment: Deployment, daemon: str
+    service: Service, images: dict[str, str], daemon: str
 ) -> None:
     before = len(service.ask(LEFT)["runsOrError"]["results"])
     service.down()
-    service.steps_in_containers(deployment, daemon)
+    service.steps_in_containers(Deployment(runner="container", image=images["step"]), daemon)
     assert "Wrote" not in service.up()
     wait(service.ready, "the assets are loaded")
     assert len(service.ask(LEFT)["runsOrError"]["results"]) == before > 0

@@ -39,9 +39,9 @@ class Watch:
 
     def switch_on(self, kind: str, name: str) -> None:
         """Start a sensor or a schedule."""
-        words = ["dagster", kind, "start", name, "-f", str(LOCATION), "-a", "location"]
+        words = ["-m", "dagster", kind, "start", name, "-f", str(LOCATION), "-a", "location"]
         there = environment(self.toy.root, self.home)
-        done = subprocess.run([sys.executable, "-m", *words], cwd=self.toy.root, env=there, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *words], env=there, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def runs(self, season: str) -> list[dg.DagsterRun]:

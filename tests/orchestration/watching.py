@@ -1,4 +1,4 @@
-"""The code location of a toy workspace whose clock is fast: a look at the source every second, the schedule every minute.
+"""The code location of a toy workspace in a hurry: a look at its source every second, its schedule every minute.
 
 STCLN_WORKSPACE names the workspace.
 """
