@@ -133,4 +133,6 @@ def packed(root: Path, files: Iterable[Path]) -> bytes:
 def unpack(tar: bytes, place: Path) -> None:
     """Put the files of a tar into a directory."""
     with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
-        opened.extractall(place, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.2, Debian 12's, has none
+            opened.extraction_filter = tarfile.data_filter
+        opened.extractall(place)
