@@ -41,7 +41,7 @@ up: service                  ## Dagster as a service in containers, behind a pas
 	@ENGINE="$(ENGINE)" COMPOSE="$(COMPOSE)" infra/up
 
 down:                        ## end it; what it stored stays
-	@cd infra && $(COMPOSE) down
+	@COMPOSE="$(COMPOSE)" infra/down
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): a few minutes, once."

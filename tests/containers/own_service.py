@@ -74,7 +74,7 @@ class Service:
 
     def down(self, *words: str) -> None:
         """Bring it down as `make down` does."""
-        self._call("podman-compose", "down", *words)
+        self._call(str(self.infra / "down"), *words)
 
     def steps_in_containers(self, deployment: Deployment, daemon: str) -> None:
         """Let it run steps in containers of their own, from the next time it is up."""
