@@ -1,10 +1,11 @@
-"""The whole study in one command, without a daemon: `python -m orchestration.study`.
+"""The whole study in one command, without a daemon: `python -m orchestration.study [--who NAME]`.
 
 Every asset partition is materialised behind all that it reads, each in a Dagster run of its own, in this process,
 recorded in the workspace's Dagster home; the UI shows them afterwards. What stands and is recorded is passed over. At
 the end the challenger may become champion.
 """
 
+import argparse
 import logging
 import sys
 import time
@@ -139,6 +140,9 @@ def cell_steps(plan: Plan, season: str) -> list[Step]:
 
 def main() -> int:
     """Materialise the study of the workspace, print its headline, its table and where its report lies."""
+    told = argparse.ArgumentParser("study", description="Materialise the study of the workspace STCLN_WORKSPACE.")
+    told.add_argument("--who", default="", help="who lets the challenger be served; else whom git or the system names")
+    asked = told.parse_args()
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -149,7 +153,7 @@ def main() -> int:
         say(f"study {plan.study.name}: {len(steps)} assets and partitions in {plan.workspace.root}")
         with dg.DagsterInstance.from_config(str(make_home(plan.workspace.root))) as instance:
             runs = materialise(plan, steps, instance, parts, say)
-            decided = settled(plan, instance, parts)
+            decided = settled(plan, instance, parts, asked.who)
     except (BadInput, Refused) as error:
         print(f"study: {error}", file=sys.stderr)
         Addresses().tell(f"{plan.workspace.root.name}: the study failed", str(error), say)

@@ -15,6 +15,7 @@ from toy_workspace import Toy
 from typer.testing import CliRunner
 
 from orchestration import champion as command
+from orchestration import study
 from orchestration.champion import decide, settled
 from orchestration.definitions import build_defs
 from orchestration.single import Refused
@@ -88,6 +89,19 @@ def test_a_promotion_is_one_dvc_revision_with_who_when_and_why(serving: Done) ->
     assert "up to date" in toy.dvc("status")
     named = subprocess.run(["git", "show", "--name-only", "--format=", "HEAD"], cwd=toy.root, capture_output=True)
     assert set(named.stdout.decode().split()) == {"champion.dvc", "champions.yaml"}
+
+
+def test_a_study_by_hand_lets_its_challenger_be_served_in_the_name_that_it_is_given(
+    serving: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy, instance = serving
+    again(toy, instance)
+    monkeypatch.setenv("STCLN_WORKSPACE", str(toy.root))
+    monkeypatch.setattr(study, "resources", lambda root: toy.resources)
+    monkeypatch.setattr("sys.argv", ["study", "--who", "Maria"])
+    assert study.main() == 0
+    entry = served(toy.plan.workspace)
+    assert entry and (entry.who, entry.why) == ("Maria", "the study toy has run")
 
 
 def test_the_runs_tag_says_who_and_people_are_told(serving: Done) -> None:
