@@ -18,7 +18,7 @@ from orchestration.deployment import Deployment, Limits
 from orchestration.runners import pod_spec
 from orchestration.runners.kubernetes import KubernetesRunner, connected, messages_of, told
 from orchestration.runners.pipes import PROGRAM, code_of, left_over, step_of
-from orchestration.runners.pods import Pod, PodError, StartError
+from orchestration.runners.pods import Pod, PodError, StartError, none_unattended
 from orchestration.runners.trainjobs import TrainJobs
 from stcln.verbs import TOGETHER
 
@@ -63,7 +63,7 @@ class KubeflowRunner:
             ) as pipes:
                 name = f"stcln-{re.sub('[^a-z0-9]+', '-', stage.lower())[:20].strip('-')}-{context.run.run_id[:8]}"
                 marks = {f"{pod_spec.PREFIX}/stage": stage, f"{pod_spec.PREFIX}/workspace": str(self.root)}
-                with _unwrapped(self.cluster.runtime):
+                with none_unattended(lambda: self._sweep(jobs, stage, context)), _unwrapped(self.cluster.runtime):
                     TrainerClient(KubernetesBackendConfig(namespace=self.cluster.namespace)).train(
                         runtime=self.cluster.runtime,
                         trainer=self._trainer(limits, pipes.get_bootstrap_env_vars()),
@@ -107,10 +107,10 @@ class KubeflowRunner:
         return kubernetes.RuntimePatch(training_runtime_spec=kubernetes.TrainingRuntimeSpecPatch(template=template))
 
     def _sweep(self, jobs: TrainJobs, stage: str, context: dg.AssetExecutionContext) -> None:
-        """Delete what earlier runs have left of this stage; a step among it that still runs saves its state."""
+        """Delete what nobody waits for of this stage; a step among it that still runs saves its state."""
         for left in jobs.standing(pod_spec.labels(self.root, stage)):
             if left_over(left["labels"][f"{pod_spec.PREFIX}/run"], context):
-                context.log.info(f"TrainJob {left['name']} was left by an earlier run: it is deleted")
+                context.log.info(f"TrainJob {left['name']} was left by a run that is over: it is deleted")
                 jobs.remove(left["name"])
 
     def _follow(self, jobs: TrainJobs, name: str, nodes: int) -> None:

@@ -17,7 +17,7 @@ from orchestration.deployment import Cluster, Deployment
 from orchestration.remote.messages import ByRemote
 from orchestration.runners.pipes import InWorkspace, Told, code_of, left_over, lost, step_of
 from orchestration.runners.pod_spec import PREFIX, cluster_of, is_alone, labels, limits_of, pod_spec, selector
-from orchestration.runners.pods import Pod, PodError, StartError, ending_of, line, patiently
+from orchestration.runners.pods import Pod, PodError, StartError, ending_of, line, none_unattended, patiently
 
 
 class KubernetesRunner:
@@ -46,29 +46,30 @@ class KubernetesRunner:
             api = connected()
             self._sweep(api, stage, context)
             client = _Client(messages, cluster)
-            client.run(
-                context=context.op_execution_context,
-                image=self.deployment.image,
-                command=["python", *step_of(argv)],
-                namespace=cluster.namespace,
-                extras=code_of(argv),
-                base_pod_meta={
-                    "labels": labels(self.root, stage, context.run.run_id),
-                    "annotations": {f"{PREFIX}/stage": stage, f"{PREFIX}/workspace": str(self.root)},
-                },
-                base_pod_spec=spec,
-                pod_wait_timeout=0,
-                delete_pod_on_completion=False,
-            )
+            with none_unattended(lambda: self._sweep(api, stage, context)):
+                client.run(
+                    context=context.op_execution_context,
+                    image=self.deployment.image,
+                    command=["python", *step_of(argv)],
+                    namespace=cluster.namespace,
+                    extras=code_of(argv),
+                    base_pod_meta={
+                        "labels": labels(self.root, stage, context.run.run_id),
+                        "annotations": {f"{PREFIX}/stage": stage, f"{PREFIX}/workspace": str(self.root)},
+                    },
+                    base_pod_spec=spec,
+                    pod_wait_timeout=0,
+                    delete_pod_on_completion=False,
+                )
             client.pod.remove()
         return messages.told("summary") or {}
 
     def _sweep(self, api: CoreV1Api, stage: str, context: dg.AssetExecutionContext) -> None:
-        """Remove what earlier runs have left of this stage; a step among it that still runs saves its state."""
+        """Remove what nobody waits for of this stage; a step among it that still runs saves its state."""
         cluster, of = cluster_of(self.deployment), selector(labels(self.root, stage))
         for pod in patiently(lambda: api.list_namespaced_pod(cluster.namespace, label_selector=of)).items:
             if left_over(pod.metadata.labels[f"{PREFIX}/run"], context):
-                context.log.info(f"pod {pod.metadata.name} was left by an earlier run: it is deleted")
+                context.log.info(f"pod {pod.metadata.name} was left by a run that is over: it is deleted")
                 Pod(api, cluster, pod.metadata.name).remove()
 
 

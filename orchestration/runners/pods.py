@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+import dagster as dg
 from kubernetes.client import ApiException, CoreV1Api, V1ContainerState, V1Pod
 from urllib3.exceptions import HTTPError
 
@@ -175,6 +176,21 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
             if refused or time.monotonic() > until:
                 raise
             time.sleep(POLL)
+
+
+@contextmanager
+def none_unattended(sweep: Callable[[], None]) -> Iterator[None]:
+    """Within, a run that is cancelled before the API server has answered leaves nothing that works on.
+
+    Args:
+        sweep: Removes what stands of the run.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        with suppress(ApiException, HTTPError, StartError):  # the next run sweeps
+            sweep()
+        raise
 
 
 @contextmanager

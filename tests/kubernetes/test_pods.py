@@ -6,8 +6,10 @@ import threading
 import time
 from typing import Any
 
+import dagster as dg
 import kmock
 import pytest
+from kubernetes.client import CoreV1Api
 from kubernetes.config import kube_config
 from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, SECRET, Node, OwnCluster
 from step_in_cluster import ARGV, STAGE, Ran
@@ -105,7 +107,7 @@ def test_a_pod_that_failed_is_kept_and_named_until_its_stage_runs_again(
     assert cluster.pods == [kept]
     again = Ran(owned, deployment)
     assert again.success and cluster.pods == []
-    assert any(f"pod {kept} was left by an earlier run" in text for text in again.logs)
+    assert any(f"pod {kept} was left by a run that is over" in text for text in again.logs)
 
 
 def test_what_the_place_did_to_a_pod_is_tried_again_and_then_told(
@@ -144,6 +146,21 @@ def test_a_cancelled_run_deletes_its_pod_with_time_to_save(
     threading.Thread(target=cancel, daemon=True).start()
     assert not Ran(owned, crops).success
     assert cluster.pods == [] and cluster.graces == [pipes.GRACE]
+
+
+def test_a_run_that_is_cancelled_before_the_server_has_answered_leaves_no_pod(
+    cluster: OwnCluster, crops: Deployment, owned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = CoreV1Api.create_namespaced_pod
+
+    def broken_off(*asked: Any, **more: Any) -> None:
+        create(*asked, **more)
+        raise dg.DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(CoreV1Api, "create_namespaced_pod", broken_off)
+    cluster.node = Node(RUNNING)
+    assert not Ran(owned, crops).success
+    assert len(cluster.created) == 1 and cluster.pods == [] and cluster.graces == [pipes.GRACE]
 
 
 def test_a_pod_that_somebody_deletes_is_tried_again(cluster: OwnCluster, crops: Deployment, owned: Workspace) -> None:

@@ -4,8 +4,11 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
+import dagster as dg
 import pytest
+from kubeflow.trainer import TrainerClient
 from kubeflow_trainer_api import models
 from own_cluster import CLAIM, DONE, NAMESPACE, RUNNING, OwnCluster, container
 from own_trainer import Nodes, OwnTrainer
@@ -94,7 +97,7 @@ def test_a_job_that_failed_is_kept_and_told_by_the_node_that_failed_first(
     cluster.node = Nodes(WELL, WELL)
     again = Ran(owned, two)
     assert again.success and trainer.standing == []
-    assert any(f"TrainJob {name} was left by an earlier run" in text for text in again.logs)
+    assert any(f"TrainJob {name} was left by a run that is over" in text for text in again.logs)
 
 
 def test_a_node_that_cannot_start_is_told_and_no_job_is_left_that_might(
@@ -120,6 +123,21 @@ def test_a_cancelled_run_deletes_its_job(
     threading.Thread(target=cancel, daemon=True).start()
     assert not Ran(owned, two).success
     assert trainer.standing == [] and cluster.pods == []
+
+
+def test_a_run_that_is_cancelled_before_the_server_has_answered_leaves_no_job(
+    trainer: OwnTrainer, cluster: OwnCluster, two: Deployment, owned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = TrainerClient.train
+
+    def broken_off(*asked: Any, **more: Any) -> None:
+        train(*asked, **more)
+        raise dg.DagsterExecutionInterruptedError
+
+    monkeypatch.setattr(TrainerClient, "train", broken_off)
+    cluster.node = Nodes([RUNNING], [RUNNING])
+    assert not Ran(owned, two).success
+    assert len(trainer.created) == 1 and trainer.standing == [] and cluster.pods == []
 
 
 def test_a_runtime_that_is_missing_is_told(
