@@ -38,6 +38,10 @@ def test_a_ready_study_runs_on_real_data_from_the_archive_to_the_scores(
         run(workspace, "prepare", "--season", season)
     run(workspace, "pretrain")
     for season in seasons:
+        run(workspace, "drift", "--season", season)
+        drift = json.loads((workspace.drift(season) / "drift.json").read_text())
+        assert drift["simulated"] is False and drift["decision"] == "fine-tune"  # one place is maize, the other cereals
+        assert drift["classes"]["most"] in ("maize", "Corn") and drift["classes"]["distance"] > 0.6
         for arm in workspace.study.cells.arm:
             keys = ("--season", season, "--length", length, "--arm", arm)
             run(workspace, "finetune", *keys)

@@ -53,7 +53,7 @@ def distances(found: Mapping[str, Any]) -> dict[str, float]:
 
 def _error(found: Found | None, rule: Drift) -> str:
     if not found:
-        return "nothing is green enough to try the encoder on"
+        return "the encoder was not tried: one side has no tile that it was not trained on and that is green enough"
     return (
         f"the encoder fills in {found['season']['tiles']} tiles with {found['ratio']:.2f} times the error of "
         f"{found['others']['tiles']} held-out ones (reuse up to {rule.error:g}, pre-train again above "

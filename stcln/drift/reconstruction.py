@@ -40,8 +40,8 @@ def reconstruct(
 
     Returns:
         ratio: the median over tiles of the season, over that of the others; tiles and quartiles of both; `beyond`, the
-        share of the season's tiles whose error is above the others' largest. None where either side has no date that
-        is green enough to be hidden, as in winter.
+        share of the season's tiles whose error is above the others' largest. None where either side has no tile
+        that was held out, or none with a date that is green enough to be hidden, as in winter.
 
     Raises:
         BadInput: There is no encoder, or it does not fit the season.
