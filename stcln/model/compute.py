@@ -32,7 +32,8 @@ class Device:
 def pick(compute: Compute) -> Device:
     """CUDA if there is one, else the CPU, which repeats bit for bit; the precision asked for, or what is fast there."""
     torch.set_num_threads(compute.threads or cores())
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # `use_deterministic_algorithms` does the same and loads the compiler, half a second, which nothing here uses.
+    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if compute.precision == "auto":
         return Device(device, torch.bfloat16 if _has_bfloat16(device) else torch.float32)
