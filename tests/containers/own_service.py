@@ -170,6 +170,13 @@ class Service:
         assert found["__typename"] == "LaunchRunSuccess", found
         return str(found["run"]["runId"])
 
+    def edit(self, section: str, **values: Any) -> None:
+        """Change a section of the study."""
+        path = self.root / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params[section] |= values
+        path.write_text(yaml.safe_dump(params))
+
     def add_season(self, season: str) -> None:
         """Make a season a partition, if it is none."""
         self.ask(ADD, selector=REPOSITORY, season=season)

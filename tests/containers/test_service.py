@@ -136,15 +136,19 @@ def test_nobody_gets_in_without_the_password_and_the_webserver_has_no_port_of_it
     assert stat.S_IMODE((service.infra / ".env").stat().st_mode) == 0o600
 
 
-def test_after_it_was_down_all_is_there_and_its_steps_can_run_in_containers_of_their_own(
+def test_after_it_was_down_a_training_goes_on_and_steps_can_run_in_containers_of_their_own(
     service: Service, images: dict[str, str], daemon: str
 ) -> None:
+    service.edit("pretrain", epochs=60)
+    left = service.launch("pretrained_encoder")
+    wait(lambda: bool(service.workers()), "it trains")
     before = len(service.ask(LEFT)["runsOrError"]["results"])
     service.down()
     service.steps_in_containers(Deployment(runner="container", image=images["step"]), daemon)
     assert "Wrote" not in service.up()
     wait(service.ready, "the assets are loaded")
-    assert len(service.ask(LEFT)["runsOrError"]["results"]) == before > 0
+    assert len(service.ask(LEFT)["runsOrError"]["results"]) >= before > 0
+    wait(lambda: service.status(left) == "SUCCESS", "the training went on and ended")
     run = service.launch("evaluation_pretrained", "full|2018")
     wait(lambda: "stcln-evaluate-2018-full-pretrained" in podman("ps"), "the step's container runs")
     wait(lambda: service.status(run) in ENDS, "the run has ended")

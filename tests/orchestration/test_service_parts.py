@@ -1,6 +1,9 @@
 """What a service has beside a workspace on one machine: runs that are watched, small objects in its bucket."""
 
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,16 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
+import real_study
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import WorkerStatus
 from seaweed import Seaweed
+from tiny_study import restudy
 from toy_workspace import Toy
 
-from orchestration import jobs, launcher, study
+from orchestration import code_server, jobs, launcher, study
 from orchestration.coordinator import HEADER, NamingRunCoordinator
 from orchestration.definitions import build_defs
 from orchestration.notify import STAGE_TAG
+from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
 CHECKOUT = Path(__file__).parents[2]
@@ -130,3 +137,25 @@ def test_what_a_killed_study_has_left_running_is_reported_as_failed_by_the_next(
         study.materialise(toy.plan, [], instance, toy.resources, print)
         states = {run.job_name: run.status.value for run in instance.get_runs()}
     assert states["left"] == "FAILURE" and states["others"] == "STARTED"
+
+
+RUN = """# spawn_main(
+import subprocess, sys
+words = "finetune --season 2016 --length d6 --arm scratch".split()
+subprocess.run([sys.executable, "-m", "orchestration.step", *words], stderr=open("said", "w"))
+"""
+SERVER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {RUN!r}])"
+
+
+def test_a_code_server_that_is_told_to_end_lets_the_steps_of_its_runs_save_and_then_is_gone(
+    tiny_workspace: Workspace,
+) -> None:
+    workspace = restudy(tiny_workspace, finetune={"epochs": 5000, "seeds": 1})
+    server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=workspace.root, env=real_study.ENVIRONMENT)
+    while not [*workspace.root.glob(".stcln/resume/*/seed-*/[0-9]*/state.json")]:
+        assert server.poll() is None
+        time.sleep(0.02)
+    of_its_runs = psutil.Process(server.pid).children(recursive=True)
+    code_server.end(server)
+    assert "stopped by SIGTERM; run it again to go on." in (workspace.root / "said").read_text()
+    assert server.wait(10) == -signal.SIGTERM and not [one for one in of_its_runs if real_study.alive(one)]
