@@ -139,23 +139,24 @@ def test_what_a_killed_study_has_left_running_is_reported_as_failed_by_the_next(
     assert states["left"] == "FAILURE" and states["others"] == "STARTED"
 
 
-RUN = """# spawn_main(
+RUN = """
 import subprocess, sys
 words = "finetune --season 2016 --length d6 --arm scratch".split()
 subprocess.run([sys.executable, "-m", "orchestration.step", *words], stderr=open("said", "w"))
 """
-SERVER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {RUN!r}])"
+SERVER = "import subprocess, sys; subprocess.run([sys.executable, 'run.py', 'spawn' '_main('])"
 
 
 def test_a_code_server_that_is_told_to_end_lets_the_steps_of_its_runs_save_and_then_is_gone(
     tiny_workspace: Workspace,
 ) -> None:
     workspace = restudy(tiny_workspace, finetune={"epochs": 5000, "seeds": 1})
+    (workspace.root / "run.py").write_text(RUN)
     server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=workspace.root, env=real_study.ENVIRONMENT)
     while not [*workspace.root.glob(".stcln/resume/*/seed-*/[0-9]*/state.json")]:
         assert server.poll() is None
         time.sleep(0.02)
     of_its_runs = psutil.Process(server.pid).children(recursive=True)
-    code_server.end(server)
+    code_server.end(psutil.Process(server.pid))
     assert "stopped by SIGTERM; run it again to go on." in (workspace.root / "said").read_text()
-    assert server.wait(10) == -signal.SIGTERM and not [one for one in of_its_runs if real_study.alive(one)]
+    assert server.wait(10) == -signal.SIGKILL and not [one for one in of_its_runs if real_study.alive(one)]
