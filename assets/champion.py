@@ -12,7 +12,7 @@ from assets.recorded import recorded_well
 from assets.show import Shown
 from assets.stage import Ledger, Notifier
 from stcln import model_card
-from stcln.champion import By, Decision, Finding, promote, rollback
+from stcln.champion import By, Decision, Finding, challenger, promote, rollback
 from stcln.champion.serving import identity
 from stcln.errors import BadInput
 from stcln.events import Silent
@@ -28,7 +28,8 @@ Made = dg.MaterializeResult[Any]
 class Promotion(dg.Config):
     """Why the challenger should be served."""
 
-    why: str = "asked for in Dagster"
+    why: str = ""
+    """Needed where it is forced."""
     who: str = ""
     """Who decides; empty: the run's tag `user`, else whom git or the system names."""
     force: bool = False
@@ -67,7 +68,8 @@ def champion(plan: Plan) -> dg.AssetsDefinition:
         A refusal is no failure: the check says what spoke against it, and everything stays as it was.
         """
         try:
-            by = By(_who(context, plan, config.who), config.why, config.force)
+            why = config.why or ("" if config.force else "asked for in Dagster")
+            by = By(_who(context, plan, config.who), why, config.force)
             checks, version = _chain(plan, ledger, context)
             decision = promote(plan.workspace, by, checks, ledger.restore, Silent(), version)
         except BadInput as error:
@@ -144,7 +146,7 @@ def _is_read(step: Step) -> bool:
 
 def _steps(plan: Plan) -> list[Step]:
     """The challenger's step and those it was made by: its own cell's, not those of the cells it was chosen from."""
-    scores = read_json(plan.workspace.challenger / "scores.json")
+    scores = read_json(challenger(plan.workspace) / "scores.json")
     cell = {key: scores[key] for key in ("season", "length", "arm")}
     start = ["pretrained_encoder"] * (cell["arm"] in plan.study.cells.pretrained)
     shared = ("raw_archive", "season_store", *start, "challenger_onnx")

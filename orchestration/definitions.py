@@ -40,7 +40,7 @@ def build_defs(root: Path, parts: Resources | None = None) -> dg.Definitions:
         jobs=[study, season],
         sensors=[
             ledger_sensor(plan),
-            new_season_sensor(plan, season),
+            new_season_sensor(plan, season, parts["notifier"]),
             failure_sensor(plan.study.name, parts["notifier"]),
         ],
         schedules=[running_season(plan, season)],

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from assets.stage import Notifier
 
@@ -58,6 +59,8 @@ def failure_sensor(name: str, notifier: Notifier) -> dg.SensorDefinition:
         run = context.dagster_run
         if STAGE_TAG in run.tags:
             return dg.SkipReason("what started it tells of it")
+        if run.tags.get(WILL_RETRY_TAG) == "true":
+            return dg.SkipReason("it is tried again")
         what = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ())) or run.job_name
         partition = f" [{run.tags['dagster/partition']}]" if "dagster/partition" in run.tags else ""
         text = f"{_why(context)}\nRun {run.run_id}"

@@ -27,7 +27,8 @@ def resources(root: Path) -> Resources:
         BadInput: STCLN_DEPLOYMENT names a file that is missing or is none, or its `results` do not fit the workspace.
     """
     place = deployment()
-    ledger = {"shared": DvcLedger, "remote": RemoteLedger}[place.results](root)
+    remote = place.results == "remote"
+    ledger = RemoteLedger(root, sees_disk=place.runner == "local") if remote else DvcLedger(root)
     return Resources(ledger=ledger, runner=runner(root, place), notifier=Addresses())
 
 

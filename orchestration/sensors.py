@@ -1,16 +1,21 @@
 """What Dagster watches: the ledger, and the source."""
 
 import hashlib
+from collections.abc import Iterable
+from contextlib import ExitStack
 
 import dagster as dg
 import yaml
 
 from assets import Plan
 from assets.plan import SEASONS
+from assets.stage import Notifier
 from orchestration import outside
 from orchestration.seasons.arrival import Memory, launched, look
 from orchestration.seasons.register import register
+from orchestration.study import JOBS
 from stcln.errors import BadInput
+from stcln.runs import alone
 from stcln.workspace import Workspace
 
 BUDGET = 40.0
@@ -47,7 +52,7 @@ def ledger_sensor(plan: Plan) -> dg.SensorDefinition:
     return ledger
 
 
-def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
+def new_season_sensor(plan: Plan, job: dg.JobDefinition, notifier: Notifier) -> dg.SensorDefinition:
     """Takes over a season that has appeared in the source. Off until switched on, since it spends hours."""
     workspace = plan.workspace
 
@@ -60,13 +65,12 @@ def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
         now, memory = Workspace(workspace.root), Memory.of(context.cursor)
         try:
             found = look(now, memory)
-            register(now, found.ready)
+            if found.ready and not _registered(now, found.ready):
+                return dg.SkipReason(f"Season {', '.join(found.ready)} waits until the run of the study has ended.")
         except BadInput as error:
             return dg.SkipReason(str(error))
-        for season in found.newly_gone:
-            context.log.warning(f"season {season} is gone from {now.study.dataset.source}")
-        for season in found.changed:
-            context.log.warning(f"season {season} has changed at {now.study.dataset.source}")
+        for line in found.news:
+            notifier.tell(f"{now.study.name}: {line.partition(':')[0]}", line, context.log.warning)
         if not found.ready:
             nothing = f"No season in {now.study.dataset.source} beyond {', '.join(now.study.cells.season)}."
             return dg.SensorResult(skip_reason=" ".join(found.said) or nothing, cursor=found.memory.text())
@@ -80,3 +84,14 @@ def new_season_sensor(plan: Plan, job: dg.JobDefinition) -> dg.SensorDefinition:
         )
 
     return new_season
+
+
+def _registered(workspace: Workspace, seasons: Iterable[str]) -> bool:
+    """Add seasons to the study, unless it runs: what reads `cells.season` would be refused at its end."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(workspace, JOBS))
+        except BadInput:
+            return False
+        register(workspace, seasons)
+    return True

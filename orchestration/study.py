@@ -36,6 +36,8 @@ from stcln.workspace import Workspace
 Say = Callable[[str], None]
 ADVICE = dg.AssetKey("season_drift")
 SHARED = ("raw_archive", "season_store", "pretrained_encoder", "season_drift")
+JOBS = "jobs"
+"""What a process holds that works on a whole study or season."""
 AGAIN = {"ops": {"raw_archive": {"config": {"again": True}}}}
 
 
@@ -65,7 +67,7 @@ def materialise(
     Raises:
         Refused: A step failed, or a blocking check did not pass. Advice that failed is told and passed over.
     """
-    with alone(plan.workspace, "jobs", wait=True):
+    with alone(plan.workspace, JOBS, wait=True):
         return _materialise(plan, steps, instance, parts, say, fetch_again, today or datetime.now(UTC).date())
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 import psutil
+from dvc.config import ConfigError
 from dvc.dependency.param import MissingParamsError
 from dvc.lock import DEFAULT_TIMEOUT, FAILED_TO_LOCK_MESSAGE, LockError
 from dvc.repo import Repo, lock_repo
@@ -41,7 +42,7 @@ def in_turn(root: Path, work: Callable[[Repo], T]) -> T:
     Where it meets a path that another process has in use, all of it is done again later.
 
     Raises:
-        BadInput: params.yaml lacks a section that a stage depends on.
+        BadInput: params.yaml lacks a section that a stage depends on; or as for `repository`.
     """
 
     def attempt() -> T:
@@ -53,6 +54,20 @@ def in_turn(root: Path, work: Callable[[Repo], T]) -> T:
             raise BadInput(root / "params.yaml", problem.rstrip("."), REMEDY) from error
 
     return _patiently(attempt, LockError, lambda error: _holder(root, error))
+
+
+@contextmanager
+def repository(root: Path) -> Iterator[Repo]:
+    """A workspace's DVC repository, not locked.
+
+    Raises:
+        BadInput: DVC cannot use its settings.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except ConfigError as error:
+        raise BadInput(root / ".dvc/config", " ".join(str(error).split()), "correct it, or take it from git") from error
 
 
 @contextmanager
@@ -85,7 +100,7 @@ def _opened(root: Path) -> Iterator[Repo]:
     if not _this_process.acquire(timeout=DEFAULT_TIMEOUT):
         raise LockError("another thread of this process, which works on the ledger")
     try:
-        with chdir(root), Repo(str(root)) as repo, lock_repo(repo):
+        with chdir(root), repository(root) as repo, lock_repo(repo):
             _forget_the_killed(Path(str(repo.tmp_dir), RWLOCK_FILE))
             yield repo
     finally:

@@ -15,7 +15,8 @@ from tiny_study import BANDS, CLASSES, STUDY, restudy, synthetic_tile, write_sea
 
 from stcln.champion import By, Finding, promote, rollback, served
 from stcln.champion import serving as serving_module
-from stcln.champion.gate import judge
+from stcln.champion.gate import _rolled_back, judge
+from stcln.champion.history import read
 from stcln.errors import BadInput
 from stcln.evaluate import Model, score
 from stcln.events import Silent
@@ -295,6 +296,17 @@ def test_a_version_that_was_rolled_back_comes_back_only_by_force(serving: Shop) 
     assert serving.promote(By("Ada", "the labels were wrong", True)).changed and serving.agrees()
 
 
+def test_of_a_version_that_was_taken_away_and_served_again_the_last_word_counts(serving: Shop) -> None:
+    first, second = digest(serving.workspace.champion), serving.challenge()
+    serving.promote()
+    serving.rollback()
+    rollback(serving.workspace, By("Ada", "it does not take maize", False), second, serving.restore)
+    past = read(serving.workspace)
+    assert _rolled_back(past, second) == []
+    (found,) = _rolled_back(past, first)
+    assert "Ada took this version away" in found.found
+
+
 def test_a_rollback_that_cannot_be_is_one_sentence_and_changes_nothing(serving: Shop) -> None:
     with pytest.raises(BadInput, match="no version was promoted before what is served"):
         serving.rollback()
@@ -432,29 +444,41 @@ def test_a_decision_is_one_revision_of_the_two_files_alone(kept: Shop) -> None:
     assert ADA.why in _git(root, "log", "-1", "--format=%B") and _git(root, "status", "--porcelain") == "A  code.yaml"
 
 
-@pytest.mark.parametrize("lacking", ["identity", "commit", "checkout"])
-def test_where_git_cannot_take_it_the_files_are_left_and_that_is_said(kept: Shop, lacking: str) -> None:
+@pytest.mark.parametrize("lacking", ["identity", "commit"])
+def test_where_git_knows_nobody_or_has_no_commit_the_decision_is_a_revision_all_the_same(
+    kept: Shop, lacking: str
+) -> None:
     root = kept.workspace.root
-    if lacking == "identity":
-        _git(root, "config", "--unset", "user.email")
-    elif lacking == "commit":
+    if lacking == "commit":
         shutil.rmtree(root / ".git")
         _git(root, "init", "-q")
+    else:
+        _git(root, "config", "--unset", "user.email")
+    kept.challenge()
+    assert kept.promote().revision.startswith("committed as ")
+    assert set(_git(root, "show", "--name-only", "--format=", "HEAD").split()) == {"champion.dvc", "champions.yaml"}
+    assert _git(root, "log", "-1", "--format=%an <%ae>") == "stcln <stcln@localhost>"
+
+
+@pytest.mark.parametrize("lacking", ["git", "checkout"])
+def test_where_git_cannot_take_it_the_files_are_left_and_that_is_said(kept: Shop, lacking: str) -> None:
+    root = kept.workspace.root
+    if lacking == "git":
+        shutil.rmtree(root / ".git")
     else:
         _git(root, "rm", "-q", "-f", "code.yaml")
     kept.challenge()
     decision = kept.promote()
     assert decision.changed and kept.agrees()
     assert decision.revision.endswith("commit champion.dvc and champions.yaml yourself")
-    assert "champions.yaml" in _git(root, "status", "--porcelain")
 
 
 def test_a_commit_that_was_not_made_is_made_up_for(kept: Shop) -> None:
     root = kept.workspace.root
-    _git(root, "config", "--unset", "user.email")
+    (root / ".git").rename(root / "away")
     kept.challenge()
-    kept.promote()
-    _git(root, "config", "user.email", "ada@example.org")
+    assert kept.promote().revision.startswith("not committed")
+    (root / "away").rename(root / ".git")
     assert kept.promote().revision.startswith("committed as ") and "champions.yaml" in _git(root, "ls-files")
 
 

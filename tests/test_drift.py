@@ -153,7 +153,8 @@ def numbers(ratio: float | None, ndvi: float | None, classes: float | None) -> d
     [
         (1.5, 0.08, 0.2, "reuse"), (1.51, 0.08, 0.2, "fine-tune"), (1.0, 0.081, 0.0, "fine-tune"),
         (1.0, 0.0, 0.21, "fine-tune"), (3.0, 0.5, 0.5, "fine-tune"), (3.01, 0.0, 0.0, "pre-train again"),
-        (None, 0.01, None, "reuse"), (None, None, None, "fine-tune"),
+        (1.0, 0.01, None, "reuse"), (None, 0.01, 0.0, "fine-tune"), (1.0, None, 0.0, "fine-tune"),
+        (None, None, None, "fine-tune"),
     ],
 )  # fmt: skip
 def test_the_decision_follows_the_thresholds_and_its_sentence_has_the_numbers(
@@ -165,3 +166,8 @@ def test_the_decision_follows_the_thresholds_and_its_sentence_has_the_numbers(
         assert number is None or text in reason
     assert "nothing in common" in reason or "against 2018 and 2019" in reason
     json.dumps(reason)
+
+
+def test_a_study_without_an_encoder_may_reuse_by_ndvi_and_crops() -> None:
+    known = {name: part for name, part in numbers(None, 0.01, 0.0).items() if name != "reconstruction"}
+    assert decide("2020", ["2018"], known, RULE)[0] == "reuse"

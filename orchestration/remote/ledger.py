@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dvc.config import RemoteConfigError
-from dvc.fs import HTTPFileSystem
+from dvc.fs import HTTPFileSystem, LocalFileSystem
 from dvc.repo import Repo
 
 from assets.show import SEEN
@@ -17,7 +17,7 @@ from orchestration.ledger import DvcLedger
 from orchestration.remote.known import Entry, Known, key_of
 from orchestration.remote.order import send
 from orchestration.remote.store import Store
-from orchestration.turns import in_turn
+from orchestration.turns import in_turn, repository
 from stcln.errors import BadInput
 from stcln.storage import digest, whole_directory, write_json
 from stcln.workspace import Workspace
@@ -34,17 +34,18 @@ class RemoteLedger(DvcLedger):
 
     Args:
         root: The workspace.
+        sees_disk: Whether steps do: then the remote may be a directory.
 
     Raises:
         BadInput: It has no default remote that carries a run-cache, or its archive lies on this machine.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, sees_disk: bool = True) -> None:
         super().__init__(root)
         self._wanted: dict[str, Entry] = {}
         self._known: Known | None = None
-        with Repo(str(root)) as repo:
-            _check(repo)
+        with repository(root) as repo:
+            _check(repo, sees_disk)
         if Workspace(root).study.dataset.local:
             problem = "lies on this machine, and steps see no disk of it"
             remedy = f"name an address (s3://...), or `results: shared` ({FIELD})"
@@ -154,15 +155,18 @@ class RemoteLedger(DvcLedger):
         return str(entry["outs"][0]["md5"])
 
 
-def _check(repo: Repo) -> None:
+def _check(repo: Repo, sees_disk: bool) -> None:
     try:
         repo.cloud.get_remote_odb(hash_name="md5-dos2unix")  # where the run-cache lies
-        why = "one of the web carries no run-cache" if isinstance(repo.cloud.get_remote().fs, HTTPFileSystem) else ""
+        system = repo.cloud.get_remote().fs
+        why = "one of the web carries no run-cache" if isinstance(system, HTTPFileSystem) else ""
+        if isinstance(system, LocalFileSystem) and not sees_disk:
+            why = "it lies on this machine, and steps see no disk of it"
     except RemoteConfigError as error:
         why = str(error).splitlines()[0]
     if why:
         problem = f"it names no default remote that results can travel by ({FIELD}): {why}"
-        raise BadInput(f"{repo.root_dir}/.dvc/config", problem, "`dvc remote add --default NAME URL`")
+        raise BadInput(f"{repo.root_dir}/.dvc/config", problem, "`dvc remote add --force --default NAME URL`")
 
 
 def _is(file: Path, md5: str) -> bool:

@@ -50,15 +50,13 @@ class Look:
     Attributes:
         ready: Seasons to register and launch, and the version of their files.
         said: What is waited for or has gone, a sentence each.
-        newly_gone: Seasons of the study that the source held at the look before, and no longer does.
-        changed: Those whose files are not what they were at the look before.
+        news: Of that what was not so at the look before: seasons of the study that have gone, or have changed.
         memory: For the next look.
     """
 
     ready: Mapping[str, str]
     said: tuple[str, ...]
-    newly_gone: tuple[str, ...]
-    changed: tuple[str, ...]
+    news: tuple[str, ...]
     memory: Memory
 
 
@@ -76,7 +74,7 @@ def look(workspace: Workspace, memory: Memory) -> Look:
     at = source.top(workspace)
     if at is None:
         problem = f"{study.dataset.source} is not watched: it does not grow, or cannot be listed."
-        return Look({}, (problem,), (), (), memory)
+        return Look({}, (problem,), (), memory)
     ready: dict[str, str] = {}
     arriving: dict[str, str] = {}
     held = dict(memory.held)
@@ -106,7 +104,8 @@ def look(workspace: Workspace, memory: Memory) -> Look:
     changed = tuple(season for season, version in memory.held.items() if held[season] != version)
     said += _told(study.dataset.source, gone, changed)
     newly = tuple(season for season in gone if season not in memory.gone)
-    return Look(ready, tuple(said), newly, changed, Memory(arriving, held, gone))
+    news = tuple(_told(study.dataset.source, newly, changed))
+    return Look(ready, tuple(said), news, Memory(arriving, held, gone))
 
 
 def _told(source: str, gone: Sequence[str], changed: Sequence[str]) -> list[str]:

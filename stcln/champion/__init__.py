@@ -80,12 +80,12 @@ def promote(
     """
     from stcln.champion.gate import examine  # torch comes with it, which Dagster's definitions do without
 
-    if by.force and not by.why:
+    if by.force and not by.why.strip():
         raise BadInput("why", "a forced promotion needs a reason", "say why")
     with runs.alone(workspace, LOCK, wait=True):
         if not by.force:  # a champion whose bytes are gone can still be replaced
             settle(workspace, restore)
-        past, version = history.read(workspace), _version(workspace)
+        past, version = history.read(workspace), digest(challenger(workspace))
         if checked not in (None, version):
             problem = f"it is no longer version {checked[:8]}, whose checks were looked at"
             raise BadInput(workspace.challenger, problem, "ask again")
@@ -105,6 +105,17 @@ def promote(
         return _decided(workspace, entry, findings)
 
 
+def challenger(workspace: Workspace) -> Path:
+    """The challenger's directory.
+
+    Raises:
+        BadInput: There is none.
+    """
+    if not (workspace.challenger / "card.json").is_file():
+        raise BadInput(workspace.challenger, "no challenger is here", "run the study, or `python -m stcln export`")
+    return workspace.challenger
+
+
 def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> Decision:
     """Serve an earlier version again, without training; or finish a decision that was broken off, and no more.
 
@@ -117,7 +128,7 @@ def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> De
     Raises:
         BadInput: No reason is given, there is no such version, it is served already, or its bytes are gone.
     """
-    if not by.why:
+    if not by.why.strip():
         raise BadInput("why", "a rollback needs a reason", "say why")
     with runs.alone(workspace, LOCK, wait=True):
         past = history.read(workspace)
@@ -132,12 +143,6 @@ def rollback(workspace: Workspace, by: By, version: str, restore: Restore) -> De
         entry = wanted.model_copy(update=changes)
         serve(workspace, entry, lambda place: restore(entry.version, place))
         return _decided(workspace, entry, ())
-
-
-def _version(workspace: Workspace) -> str:
-    if not (workspace.challenger / "card.json").is_file():
-        raise BadInput(workspace.challenger, "no challenger is here", "run the study, or `python -m stcln export`")
-    return digest(workspace.challenger)
 
 
 def _promotion(workspace: Workspace, by: By, version: str, past: Sequence[Entry], findings: Sequence[Finding]) -> Entry:

@@ -73,10 +73,9 @@ def _as_tested(workspace: Workspace) -> list[Finding]:
 
 def _rolled_back(past: Sequence[Entry], version: str) -> list[Finding]:
     """A version that a person took away does not come back by itself."""
-    away = [entry for entry in past if entry.decision == "rollback" and entry.before == version]
-    if not away:
+    last = next((entry for entry in reversed(past) if version in (entry.version, entry.before)), None)
+    if last is None or last.decision != "rollback" or last.version == version:
         return []
-    last = away[-1]
     told = f"{last.who} took this version away on {last.when}: {last.why}"
     return [Finding("not rolled back before", told, False, firm=False)]
 

@@ -18,6 +18,7 @@ from stcln.workspace import Workspace
 
 POINTER = "champion.dvc"
 HERE = "nothing is committed in the checkout of stcln itself"
+SOMEBODY = ("-c", "user.name=stcln", "-c", "user.email=stcln@localhost")
 
 Restore = Callable[[str, Path], None]
 """Puts the bytes of a version into an empty directory; raises BadInput where they are gone."""
@@ -75,14 +76,13 @@ def revision(workspace: Workspace, message: str) -> str:
     root, files = workspace.root, (POINTER, history.path_of(workspace).name)
     if not (root / "code.yaml").exists():
         return _left(files, HERE)
-    if _git(root, "rev-parse", "--verify", "HEAD")[0]:
-        return _left(files, "the workspace is no git repository with a first commit")
-    if _git(root, "config", "user.email")[0]:
-        return _left(files, "git knows no user.email")
+    if _git(root, "rev-parse", "--git-dir")[0]:
+        return _left(files, "the workspace is no git repository")
     if not _git(root, "status", "--porcelain", "--", *files)[1]:
         return "git has it already"
+    somebody = () if identity(root) else SOMEBODY  # in a container git knows nobody
     for words in (("add", "--", *files), ("commit", "--quiet", "--only", "-m", message, "--", *files)):
-        status, said = _git(root, *words)
+        status, said = _git(root, *somebody, *words)
         if status:
             return _left(files, " ".join(said.split()))
     return f"committed as {_git(root, 'rev-parse', '--short', 'HEAD')[1]}"

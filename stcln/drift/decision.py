@@ -14,7 +14,8 @@ def decide(season: str, others: Sequence[str], found: Mapping[str, Found | None]
 
     An encoder that no longer fills in what is hidden does not know this kind of series: pre-train again, with the
     season. One that does, on a season whose crops grow at other times, in other shares or are filled in a little worse,
-    is a good start: fine-tune. Else the models of the other seasons may map it as they are: reuse.
+    is a good start: fine-tune; so is one of which NDVI or the encoder's error is not known. Else the models of the
+    other seasons may map it as they are: reuse.
 
     Args:
         season: Its name.
@@ -29,9 +30,11 @@ def decide(season: str, others: Sequence[str], found: Mapping[str, Found | None]
     if not any(found.values()):
         return "fine-tune", "Fine-tune: there is nothing in common with another season to compare it with."
     error, ndvi, classes = found.get("reconstruction"), found["ndvi"], found["classes"]
+    unmeasured = not ndvi or ("reconstruction" in found and not error)
     decision: Decision = "reuse"
     if (
-        (ndvi and ndvi["distance"] > rule.ndvi)
+        unmeasured
+        or (ndvi and ndvi["distance"] > rule.ndvi)
         or (classes and classes["distance"] > rule.classes)
         or (error and error["ratio"] > rule.error)
     ):

@@ -8,12 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from toy_workspace import Toy
-from watched import Daemon, cube, tick, watch
+from watched import Daemon, Told, cube, tick, watch
 
 from orchestration.definitions import build_defs
 from orchestration.seasons.arrival import Memory, look
 from orchestration.seasons.register import register
+from orchestration.study import JOBS
 from stcln.errors import BadInput
+from stcln.runs import alone
 from stcln.workspace import Workspace
 
 pytestmark = pytest.mark.orchestration
@@ -80,6 +82,33 @@ def test_a_tick_that_is_killed_after_registering_is_made_up_for_by_the_next(
     daemon.says()
 
 
+def test_a_season_waits_while_the_study_runs_which_would_be_refused_with_another_list_of_seasons(
+    toy: Toy, instance: dg.DagsterInstance
+) -> None:
+    source, daemon = watch(toy), Daemon(toy, instance)
+    cube(source / "2020.nc", None, 2020)
+    daemon.tick()
+    with alone(Workspace(toy.root), JOBS):
+        waits = tick(daemon.defs, "new_season", instance, daemon.cursor)
+    assert isinstance(waits, dg.SkipReason) and "Season 2020 waits until the run of" in str(waits.skip_message)
+    assert seasons(toy) == ("2018", "2019")
+    assert daemon.tick().run_requests
+
+
+def test_people_are_told_of_a_season_that_changes_also_when_another_is_taken_up(
+    toy: Toy, instance: dg.DagsterInstance
+) -> None:
+    source, told = watch(toy), Told()
+    toy.resources["notifier"] = told
+    daemon = Daemon(toy, instance)
+    cube(source / "2020.nc", None, 2020)
+    daemon.tick()
+    os.utime(source / "2018.nc", (1, 1))
+    assert daemon.tick().run_requests
+    ((title, text),) = told.messages
+    assert title == "toy: Season 2018 has changed at source" and "materialise raw_archive with `again`" in text
+
+
 def test_two_daemons_at_once_ask_for_the_same_run(toy: Toy, instance: dg.DagsterInstance) -> None:
     source, one = watch(toy), Daemon(toy, instance)
     cube(source / "2020.nc", None, 2020)
@@ -110,7 +139,8 @@ def test_a_season_that_is_withdrawn_is_told_once_and_nothing_is_deleted(toy: Toy
     (source / "2018.nc").rename(toy.root / "away.nc")
     before = sorted(path for path in toy.root.rglob("*") if ".stcln" not in path.parts)
     found = look(Workspace(toy.root), Memory.of(daemon.cursor))
-    assert found.newly_gone == ("2018",) and look(Workspace(toy.root), found.memory).newly_gone == ()
+    (news,) = found.news
+    assert "Season 2018 is gone from source" in news and look(Workspace(toy.root), found.memory).news == ()
     assert "Season 2018 is gone from source: its store, models and scores stay." in daemon.says()
     assert sorted(path for path in toy.root.rglob("*") if ".stcln" not in path.parts) == before
     (toy.root / "away.nc").rename(source / "2018.nc")

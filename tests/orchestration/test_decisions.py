@@ -6,13 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
 from toy_workspace import Toy
 from typer.testing import CliRunner
+from watched import Told
 
 from orchestration import champion as command
 from orchestration import study
@@ -26,16 +26,6 @@ from stcln.workspace import Workspace
 
 pytestmark = [pytest.mark.orchestration, pytest.mark.long]
 Done = tuple[Toy, dg.DagsterInstance]
-
-
-class Told:
-    """A notifier that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, str]] = []
-
-    def tell(self, title: str, text: str, log: Any) -> None:
-        self.messages.append((title, text))
 
 
 @pytest.fixture
@@ -98,6 +88,7 @@ def test_a_study_by_hand_lets_its_challenger_be_served_in_the_name_that_it_is_gi
     again(toy, instance)
     monkeypatch.setenv("STCLN_WORKSPACE", str(toy.root))
     monkeypatch.setattr(study, "resources", lambda root: toy.resources)
+    monkeypatch.setattr(study, "brief", lambda report: "")  # a toy's has no table
     monkeypatch.setattr("sys.argv", ["study", "--who", "Maria"])
     assert study.main() == 0
     entry = served(toy.plan.workspace)
@@ -257,3 +248,15 @@ def test_the_command_line_decides_as_the_ui_does(serving: Done, findings: list[F
         ("promotion", "Eve", True), ("rollback", "Ada <ada@example.org>", False),
     ]  # fmt: skip
     assert shown(instance, "champion_rollback").metadata["why"].value == "it is worse"
+
+
+def test_a_forced_promotion_needs_a_reason_of_its_own(done: Done, findings: list[Finding]) -> None:
+    toy, instance = done
+    with pytest.raises(Refused, match="why: a forced promotion needs a reason"):
+        decide(toy.plan, instance, toy.resources, "champion", force=True)
+    assert served(toy.plan.workspace) is None
+
+
+def test_without_a_challenger_a_promotion_says_to_run_the_study(toy: Toy, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(Refused, match="no challenger is here; run the study"):
+        decide(toy.plan, instance, toy.resources, "champion", why="now")

@@ -211,7 +211,7 @@ def test_a_workspace_without_a_remote_or_with_an_archive_of_this_machine_is_refu
     (tmp_path / "deployment.yaml").write_text("results: remote")
     monkeypatch.setenv("STCLN_DEPLOYMENT", str(tmp_path / "deployment.yaml"))
     toy = Toy(Path(shutil.copytree(made, tmp_path / "workspace")))
-    with pytest.raises(BadInput, match=r"\.dvc/config: it names no default remote .*`dvc remote add --default"):
+    with pytest.raises(BadInput, match=r"config: it names no default remote .*`dvc remote add --force --default"):
         resources(toy.root)
     toy.dvc("remote", "add", "-q", "--default", "web", "https://example.org/study")
     with pytest.raises(BadInput, match="one of the web carries no run-cache"):
@@ -220,6 +220,13 @@ def test_a_workspace_without_a_remote_or_with_an_archive_of_this_machine_is_refu
     assert isinstance(resources(toy.root)["ledger"], RemoteLedger)
     toy.edit("source: simulated", "source: ../archive")
     with pytest.raises(BadInput, match=r"dataset.source: .*steps see no disk of it"):
+        resources(toy.root)
+    toy.dvc("remote", "modify", "-q", "web", "url", "/srv/dvc")
+    (tmp_path / "deployment.yaml").write_text("{results: remote, runner: container, image: stcln-remote}")
+    with pytest.raises(BadInput, match=r"\.dvc/config: .*it lies on this machine, and steps see no disk of it"):
+        resources(toy.root)
+    (toy.root / ".dvc/config").write_text("[core\n")
+    with pytest.raises(BadInput, match=r"\.dvc/config: .*; correct it, or take it from git"):
         resources(toy.root)
 
 

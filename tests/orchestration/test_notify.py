@@ -137,11 +137,11 @@ def broken() -> None:
     raise dg.Failure("season 2026 has no test tiles; name some", allow_retries=False)
 
 
-@pytest.mark.parametrize("tags", [{}, {STAGE_TAG: "broken"}])
+@pytest.mark.parametrize("tags", [{}, {STAGE_TAG: "broken"}, {"dagster/will_retry": "true"}])
 def test_a_failed_run_is_told_once_with_its_sentence(
     address: Inbox, instance: dg.DagsterInstance, tags: dict[str, str]
 ) -> None:
-    """A run that another one started, tagged with its stage, is told of by that one."""
+    """One that another started, tagged with its stage, is told of by that; one that is tried again is not over."""
     job = dg.Definitions([broken]).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(instance=instance, asset_selection=[broken.key], raise_on_error=False, tags=tags)
     sensor = failure_sensor("flanders", Addresses())

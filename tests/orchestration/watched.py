@@ -1,6 +1,7 @@
 """A toy study whose source is a directory of small cubes, and ticks of its sensors as a daemon makes them."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -49,6 +50,16 @@ def report(instance: dg.DagsterInstance, result: dg.SensorResult) -> None:
     """What the daemon does with a tick's result."""
     for request in result.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+
+
+class Told:
+    """A notifier that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+
+    def tell(self, title: str, text: str, log: Any) -> None:
+        self.messages.append((title, text))
 
 
 class Daemon:
