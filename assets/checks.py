@@ -4,12 +4,10 @@ What blocks, and what only warns:
 
 - a season store: see `season_checks`;
 - a loss that is not finite: always blocks;
-- a model no better than the best constant answer, on its own season: blocks for arms that start from the
-  encoder and
-  see all labels, which are the ones that may be served. For arms from random weights or with few labels it warns:
-  they are there to be
-  compared with, and that one fails is a finding of the study, not a fault of the run. On other seasons it warns too:
-  that transfer across years can fail is what the study measures.
+- a model no better than the best constant answer, on its own season: blocks for arms that start from the encoder and
+  see all labels, which are the ones that may be served. For arms from random weights or with few labels it warns: they
+  are there to be compared with, and that one fails is a finding of the study, not a fault of the run. On other seasons
+  it warns too: that transfer across years can fail is what the study measures.
 
 Whether a model becomes champion is no check of an asset but a decision: see `assets.champion`.
 """

@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stcln.errors import BadInput
+from stcln.stages import STAGES
 from stcln.study.part import Part
 from stcln.study.reading import read_part
 
@@ -76,6 +77,14 @@ class Deployment(Part):
     """Of the containers; None: the daemon's default. `host` where a service listens on loopback only."""
     cluster: Cluster | None = None
     """Of runners kubernetes and kubeflow."""
+
+    @field_validator("limits")
+    @classmethod
+    def _are_of_stages(cls, limits: dict[str, Limits]) -> dict[str, Limits]:
+        named = [pattern.partition("@")[0] for pattern in limits]
+        if odd := [name for name in named if name not in STAGES and not set(name) & set("*?[")]:
+            raise ValueError(f"no stage is called {odd[0]!r}: there are {', '.join(STAGES)}")
+        return limits
 
     @model_validator(mode="after")
     def _has_what_the_runner_needs(self) -> Self:

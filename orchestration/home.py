@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from stcln.errors import BadInput
+
 CHECKOUT = Path(__file__).parents[1]
 TEMPLATE = CHECKOUT / "infra/dagster.yaml"
 
@@ -14,7 +16,13 @@ def workspace_root() -> Path:
 
 
 def make_home(root: Path) -> Path:
-    """The Dagster home of a workspace, made if it is not there; DAGSTER_HOME says where else it is."""
+    """The Dagster home of a workspace, made if it is not there; DAGSTER_HOME says where else it is.
+
+    Raises:
+        BadInput: There is no workspace.
+    """
+    if not (root / "params.yaml").exists():
+        raise BadInput(root, "there is no study", "make one (`python -m stcln new`), or correct STCLN_WORKSPACE")
     home = Path(os.environ.get("DAGSTER_HOME") or root / ".dagster").resolve()
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():

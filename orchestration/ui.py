@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 from orchestration.home import CHECKOUT, make_home, workspace_root
+from stcln.errors import BadInput
 
 PORT = "3000"
 
 
 def main() -> None:
     """Become `dg dev`: webserver, daemon and code server, with this workspace's Dagster home; Ctrl-C ends all."""
-    os.environ["DAGSTER_HOME"] = str(make_home(workspace_root()))
+    try:
+        os.environ["DAGSTER_HOME"] = str(make_home(workspace_root()))
+    except BadInput as error:
+        sys.exit(f"ui: {error}")
     os.chdir(CHECKOUT)
     port = sys.argv[1] if len(sys.argv) > 1 else PORT
     print(f"http://127.0.0.1:{port}", flush=True)

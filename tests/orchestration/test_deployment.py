@@ -61,6 +61,7 @@ def test_the_images_that_infra_names_are_those_of_this_version() -> None:
         ("runner: pigeon", "field runner: .*'pigeon'.*infra/deployment.yaml is an example"),
         ("runner: container", "runner container needs an image"),
         ("limits: {pretrain: {memory: 16GB}}", "field limits.pretrain.memory: .*'16GB'"),
+        ("limits: {pretrian: {gpus: 1}}", "field limits: .*no stage is called 'pretrian': there are fetch, "),
         ("limits: {pretrain: {gpus: -1}}", "field limits.pretrain.gpus: .*-1"),
         ("mounts: [nowhere]", "field mounts: .*nowhere is not there"),
         ("runner: kubernetes\nimage: a", "runner kubernetes needs the section cluster"),
@@ -71,7 +72,7 @@ def test_the_images_that_infra_names_are_those_of_this_version() -> None:
         ),
         (f"{PODS}, claim: c, path: /srv}}\nnetwork: host", "NetworkPolicies: leave network out"),
         (
-            f"{PODS}, claim: c, path: /srv}}\nlimits: {{a: {{nodes: 2}}}}",
+            f"{PODS}, claim: c, path: /srv}}\nlimits: {{pretrain: {{nodes: 2}}}}",
             "on one node: `nodes` needs runner kubeflow",
         ),
         (f"{PODS}}}", "results shared needs cluster.claim and cluster.path"),

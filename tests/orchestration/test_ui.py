@@ -1,12 +1,15 @@
 """The UI as a process."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from own_ui import Ui
-from real_study import alive
+from real_study import CHECKOUT, alive
 from toy_workspace import Toy
 
 pytestmark = pytest.mark.orchestration
@@ -31,3 +34,18 @@ def test_the_ui_serves_every_asset_and_an_interrupt_ends_all_its_processes(toy: 
     assert not [process.cmdline() for process in family if alive(process)]
     assert (toy.root / ".dagster/dagster.yaml").exists()
     assert "Traceback" not in ui.log.read_text()
+
+
+@pytest.mark.parametrize("module", ["ui", "study", "champion"])
+def test_a_workspace_that_is_not_there_is_a_sentence_and_no_directory_is_made(tmp_path: Path, module: str) -> None:
+    words = ["promote", "--why", "now"] if module == "champion" else []
+    there = {**os.environ, "STCLN_WORKSPACE": str(tmp_path / "nowhere"), "PYTHONPATH": str(CHECKOUT)}
+    said = subprocess.run(
+        [sys.executable, "-m", f"orchestration.{module}", *words],
+        env=there,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode != 0 and "nowhere" in said.stderr and "Traceback" not in said.stderr
+    assert not (tmp_path / "nowhere").exists()
