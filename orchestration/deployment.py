@@ -69,8 +69,9 @@ class Deployment(Part):
     limits: dict[str, Limits] = Field(default_factory=dict)
     """By stage, with the wildcards of a shell: `*`, `pretrain`, `finetune@2019-*`. Of several that match, what a later
     one says counts."""
-    environment: tuple[str, ...] = ()
-    """Names of variables that a step is handed from Dagster's own environment: credentials of an object store."""
+    environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
+    """Names of variables that a step is handed from Dagster's own environment, as far as they are set there:
+    credentials of an object store."""
     mounts: tuple[Path, ...] = ()
     """Directories outside the workspace that steps read: a local archive, a DVC cache that the workspace links to."""
     network: str | None = None

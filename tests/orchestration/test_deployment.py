@@ -61,6 +61,7 @@ def test_the_images_that_infra_names_are_those_of_this_version() -> None:
         ("runner: pigeon", "field runner: .*'pigeon'.*infra/deployment.yaml is an example"),
         ("runner: container", "runner container needs an image"),
         ("limits: {pretrain: {memory: 16GB}}", "field limits.pretrain.memory: .*'16GB'"),
+        ("environment: [TOKEN=secret]", "field environment"),
         ("limits: {pretrian: {gpus: 1}}", "field limits: .*no stage is called 'pretrian': there are fetch, "),
         ("limits: {pretrain: {gpus: -1}}", "field limits.pretrain.gpus: .*-1"),
         ("mounts: [nowhere]", "field mounts: .*nowhere is not there"),
