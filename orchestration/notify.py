@@ -3,9 +3,11 @@
 STCLN_NOTIFY holds addresses, separated by spaces, in the form of Apprise (https://github.com/caronc/apprise): Slack
 (`slack://A/B/C`), e-mail (`mailtos://user:password@host?to=...`), a webhook that takes JSON (`jsons://host/path`), and
 many more. They carry secrets, so they stand in the environment and in no file. Without them nothing is sent.
+`python -m orchestration.notify` sends a message to try them.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -79,3 +81,18 @@ def _why(context: dg.RunFailureSensorContext) -> str:
         if data.error:
             return (data.error.cause or data.error).message.strip()
     return context.failure_event.message or "the Dagster UI shows why"
+
+
+def main() -> int:
+    """Send a message to try the addresses; 1 if one did not take it, 2 if there is none."""
+    if not os.environ.get(VARIABLE):
+        print(f"notify: {VARIABLE} names no address", file=sys.stderr)
+        return 2
+    failed: list[str] = []
+    Addresses().tell("stcln: a try", "Failed runs and promotions will be told here.", failed.append)
+    print(*(failed or ["sent"]), sep="\n", file=sys.stderr if failed else sys.stdout)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from orchestration.notify import STAGE_TAG, Addresses, failure_sensor
+from orchestration.notify import STAGE_TAG, Addresses, failure_sensor, main
 
 pytestmark = pytest.mark.orchestration
 
@@ -105,6 +105,16 @@ def test_a_mail_server_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (mail["Subject"], mail["X-RcptTo"]) == ("demo: failed", "ada@x.org")
     parts = [part.get_payload(decode=True).decode() for part in mail.walk() if not part.is_multipart()]
     assert any("why, with an ü" in part for part in parts)
+
+
+def test_the_addresses_can_be_tried(
+    address: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main() == 0 and [sent["title"] for _, sent in address.inbox] == ["stcln: a try"]
+    address.status = 500
+    assert main() == 1 and "address 1: not sent" in capsys.readouterr().err
+    monkeypatch.delenv("STCLN_NOTIFY")
+    assert main() == 2 and "STCLN_NOTIFY names no address" in capsys.readouterr().err
 
 
 def test_what_cannot_be_sent_is_logged_without_secrets_and_the_next_address_is_still_told(
