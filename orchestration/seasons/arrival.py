@@ -50,7 +50,7 @@ class Look:
     Attributes:
         ready: Seasons to register and launch, and the version of their files.
         said: What is waited for or has gone, a sentence each.
-        news: Of that what was not so at the look before: seasons of the study that have gone, or have changed.
+        news: What is new in it since the look before: seasons of the study that have gone or changed, a sentence each.
         memory: For the next look.
     """
 
