@@ -67,10 +67,11 @@ def _better_than_majority(plan: Plan, arm: str) -> dg.AssetChecksDefinition:
         margins = {season: score["oa"] - score["majority_oa"] for season, score in scores.items()}
         below = [season for season, margin in margins.items() if margin <= 0]
         blocks = may_be_served and cell["season"] in below
+        said = f"no better than the best constant answer on {', '.join(below)}" if below else "better on every season"
         return Result(
             passed=not below,
             severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            description=f"no better than the best constant answer on {below}" if below else "better on every season",
+            description=said,
             metadata={f"margin_{season}": margin for season, margin in margins.items()},
         )
 

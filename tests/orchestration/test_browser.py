@@ -149,7 +149,7 @@ def test_a_blocked_check_says_what_it_holds_and_what_it_found(page: "Page", stud
     assert done.returncode == 2 and "better_than_majority" in done.stdout + done.stderr
     page.goto("/assets/evaluation_pretrained?view=checks")
     page.get_by_text("blocking", exact=True).wait_for()
-    page.get_by_text("no better than the best constant answer").wait_for()
+    page.get_by_text("no better than the best constant answer on 2018, 2019").wait_for()
     shot(page, "check")
 
 
